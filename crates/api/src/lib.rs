@@ -1,0 +1,1 @@
+//! Every kind: types, defaulting, validation, conversion, CRD schemas. Pure.

@@ -1,0 +1,2 @@
+//! The `tektite` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! apiserver, node and built-in controllers as one local cluster.

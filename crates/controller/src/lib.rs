@@ -1,0 +1,1 @@
+//! Watches and caches, feeds the engine, applies what it decides.

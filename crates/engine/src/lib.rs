@@ -1,0 +1,1 @@
+//! Every decision: substitution, DAG, results, pod building, the run state machines. Pure.

@@ -1,0 +1,2 @@
+//! Orders and supervises the steps inside a pod.
+fn main() {}

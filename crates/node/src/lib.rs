@@ -1,0 +1,1 @@
+//! Runs pods as OCI containers on this machine.
