@@ -1,6 +1,6 @@
 //! Maps the rows of the compatibility contract to the tests that cite them.
 //!
-//! A row is a table line `| T-240 | … |` of a contract file. A test cites it by its identifier in its name, body, doc
+//! A row is a table line `| T-240 | … |` of a contract file (with or without the outer bars). A test cites it by its identifier in its name, body, doc
 //! comment, or the module comment of a test file; `T-303..T-306` and `T-303 to T-306` cite a range.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +80,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn rows(text: &str) -> BTreeMap<Row, String> {
     text.lines()
         .filter_map(|line| {
-            let mut cells = line.strip_prefix("| ")?.splitn(3, " | ");
+            let mut cells = line.strip_prefix("| ").unwrap_or(line).splitn(3, " | ");
             let (prefix, number) = cells.next()?.split_once('-')?;
             let row = (prefix.to_owned(), number.trim().parse().ok()?);
             Some((row, cells.next().unwrap_or_default().to_owned()))
