@@ -1,1 +1,22 @@
 //! Every kind: types, defaulting, validation, conversion, CRD schemas. Pure.
+//!
+//! - [`v1`], [`v1beta1`], [`v1alpha1`], [`resolution`]: the kinds as stored and served, serialised as Tekton does.
+//! - [`config`]: what the ConfigMaps of the installation say.
+//! - [`names`]: labels, annotations and reasons that tools read.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod duration;
+mod kind;
+pub mod names;
+pub mod resolution;
+pub mod v1;
+pub mod v1alpha1;
+pub mod v1beta1;
+
+pub use duration::{Duration, ParseDurationError};
+
+/// Whether a field is at its zero value and therefore left out (Go's `omitempty`).
+pub(crate) fn unset<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
