@@ -1,2 +1,7 @@
 //! The `tektite` binary.
+#![forbid(unsafe_code)]
+
+mod diagnostic;
+mod manifest;
+
 fn main() {}
