@@ -2,4 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cel;
 pub mod child_name;
+pub mod dag;

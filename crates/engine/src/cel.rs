@@ -1,0 +1,74 @@
+//! CEL in when expressions: no variables, a boolean comes out, anything else is the author's fault.
+
+use cel::{Context, Program, Value};
+use thiserror::Error;
+
+/// Why an expression has no truth value.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CelError {
+    /// It does not parse.
+    #[error("{0}")]
+    Compile(String),
+    /// It parses but cannot be computed, or names something that does not exist.
+    #[error("{0}")]
+    Evaluate(String),
+    /// It has a value, but no truth value (P-163).
+    #[error("The CEL expression {0} is not evaluated to a boolean")]
+    NotBoolean(String),
+}
+
+/// The truth value of `expression`, in which all of Tekton's variables have been substituted already.
+///
+/// # Errors
+/// The expression does not compile in an environment without variables, fails, or is not boolean (P-163, P-164).
+pub fn evaluate(expression: &str) -> Result<bool, CelError> {
+    let program =
+        Program::compile(expression).map_err(|error| CelError::Compile(error.to_string()))?;
+    match program.execute(&Context::default()) {
+        Ok(Value::Bool(truth)) => Ok(truth),
+        Ok(_) => Err(CelError::NotBoolean(expression.to_owned())),
+        Err(error) => Err(CelError::Evaluate(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_is_true_or_false_by_the_standard_functions() {
+        // P-163
+        for (expression, expected) in [
+            ("'foo' == 'foo'", true),
+            ("'foo' == 'bar'", false),
+            ("'release/v1'.startsWith('release/')", true),
+            ("'abc'.matches('^a.c$')", true),
+            ("'x' in ['x', 'y'] && 1 + 2 > 2", true),
+            ("size('abc') == 2", false),
+            ("[1, 2].exists(x, x > 1)", true),
+        ] {
+            assert_eq!(evaluate(expression), Ok(expected), "{expression}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_boolean_or_names_a_variable_is_an_error() {
+        // P-163, P-164
+        assert_eq!(
+            evaluate("'a' + 'b'").unwrap_err().to_string(),
+            "The CEL expression 'a' + 'b' is not evaluated to a boolean"
+        );
+        for expression in ["$(tasks.a.results.r) == 'x'", "'a' ==", ""] {
+            assert!(
+                matches!(evaluate(expression), Err(CelError::Compile(_))),
+                "{expression}"
+            );
+        }
+        for expression in ["unknown == 'x'", "1 / 0 == 1"] {
+            assert!(
+                matches!(evaluate(expression), Err(CelError::Evaluate(_))),
+                "{expression}"
+            );
+        }
+    }
+}
