@@ -5,3 +5,5 @@
 pub mod cel;
 pub mod child_name;
 pub mod dag;
+pub mod decision;
+pub mod taskrun;

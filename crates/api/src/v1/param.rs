@@ -40,7 +40,7 @@ pub struct PropertySpec {
 }
 
 /// A param passed to a task, a pipeline or a resolver.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Param {
     /// Name of the declared param.

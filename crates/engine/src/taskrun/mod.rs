@@ -1,0 +1,48 @@
+//! The life of a TaskRun: from what is seen of it to what should happen next.
+
+pub mod pod;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tektite_api::config::Config;
+use tektite_api::v1::{TaskRun, TaskRunStatus};
+
+use crate::decision::{Answers, Decision, Refusal};
+use pod::PodOptions;
+
+/// What a controller has seen around a TaskRun.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Every pod of the run's namespace with label `tekton.dev/taskRun=<name>`, and the one named in
+    /// `status.podName` (T-154). The engine ignores those it does not control.
+    pub pods: Vec<Arc<Pod>>,
+    /// Answers to the `needs` of earlier decisions of this reconcile.
+    pub answers: Answers,
+    /// Effects of the previous decision of this reconcile that the API refused.
+    pub refusals: Vec<Refusal>,
+    /// How pods are to be built here.
+    pub pod_options: Arc<PodOptions>,
+}
+
+/// Decides what should happen to `run`, given what has been `seen`.
+///
+/// Not for runs that another controller manages: see [`is_ours`].
+pub fn reconcile(
+    run: &TaskRun,
+    seen: &Observed,
+    config: &Config,
+    now: Timestamp,
+) -> Decision<TaskRunStatus> {
+    let _ = (seen, config, now);
+    Decision::settled(run.status.clone())
+}
+
+/// Whether the run is for this controller (T-146): `managedBy` is unset or names Tekton.
+pub fn is_ours(run: &TaskRun) -> bool {
+    run.spec
+        .managed_by
+        .as_deref()
+        .is_none_or(|by| by == "tekton.dev/pipeline")
+}
