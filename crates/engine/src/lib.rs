@@ -6,4 +6,5 @@ pub mod cel;
 pub mod child_name;
 pub mod dag;
 pub mod decision;
+pub mod pipelinerun;
 pub mod taskrun;
