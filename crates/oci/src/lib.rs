@@ -1,1 +1,31 @@
 //! Images: content store, registry client and server, layers.
+//!
+//! An [`ImageStore`] is a directory that several processes may use at once. Images come into it from archives
+//! ([`ImageStore::load`]), registries ([`ImageStore::pull`]) or memory ([`ImageStore::add_built_in`]) and come out as
+//! [`Image`]s whose layers are plain directories, ready to be lower directories of an overlay mount.
+#![forbid(unsafe_code)]
+
+mod archive;
+mod built_in;
+mod credentials;
+mod digest;
+mod error;
+mod files;
+mod image;
+mod index;
+mod layers;
+mod manifest;
+mod mapping;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use built_in::BuiltInFile;
+pub use credentials::Credentials;
+pub use error::Error;
+pub use image::{HOST, Image, ImageConfig, ImageSummary};
+pub use mapping::NameMapping;
+pub use reference::Reference;
+pub use registry::PullPolicy;
+pub use store::{ImageStore, StoreOptions};
