@@ -7,4 +7,5 @@ pub mod child_name;
 pub mod dag;
 pub mod decision;
 pub mod pipelinerun;
+pub mod substitution;
 pub mod taskrun;

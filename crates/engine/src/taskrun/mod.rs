@@ -46,3 +46,12 @@ pub fn is_ours(run: &TaskRun) -> bool {
         .as_deref()
         .is_none_or(|by| by == "tekton.dev/pipeline")
 }
+
+/// Name of a step's container: `step-<name>`, or by index if the step has no name (T-220, uncut).
+pub fn step_container_name(name: &str, index: usize) -> String {
+    if name.is_empty() {
+        format!("step-unnamed-{index}")
+    } else {
+        format!("step-{name}")
+    }
+}
