@@ -1,1 +1,23 @@
-//! Watches and caches, feeds the engine, applies what it decides.
+//! The thin shell round the engine: watches and caches, asks it for decisions, applies them; admission webhooks.
+//!
+//! - [`Controller::run`] keeps TaskRuns and PipelineRuns going through a `kube::Client` and nothing else.
+//! - [`webhook_router`] answers the API server's admission and conversion reviews.
+//! - [`install`] puts the CRDs and webhook configurations into a cluster.
+//! - [`metrics_router`] serves `/metrics` and the probes.
+#![forbid(unsafe_code)]
+
+mod config;
+mod controller;
+mod images;
+mod install;
+mod metrics;
+mod options;
+mod webhook;
+
+pub use config::ConfigHandle;
+pub use controller::{Controller, RunError};
+pub use images::{ImageConfigs, ImageError, Keychain, RegistryLogin};
+pub use install::{InstallError, InstallOptions, install};
+pub use metrics::{Metrics, metrics_router};
+pub use options::{ControllerOptions, LeaderElection};
+pub use webhook::{WEBHOOK_SERVICE, webhook_configurations, webhook_router};
