@@ -1,7 +1,32 @@
-//! The `tektite` binary.
+//! The `tektite` binary: dispatches the launcher before any thread exists, reads arguments, prints failures.
 #![forbid(unsafe_code)]
 
+mod arguments;
+mod commands;
 mod diagnostic;
+mod exit;
+mod lint;
 mod manifest;
+mod terminal;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == tektite_node::LAUNCH_ARGUMENT)
+    {
+        tektite_node::launcher_main();
+    }
+    let arguments = arguments::Arguments::parse();
+    match commands::dispatch(arguments) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            let look = terminal::Terminal::stderr().look();
+            terminal::print_error(&diagnostic::render(&failure.diagnostics, look));
+            failure.exit.into()
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use node::{Content, Node, Span, join_index};
-pub use shape::{Findings, check};
+pub use shape::{Findings, UnknownField, check};
 pub use sources::{Loaded, load};
 
 use crate::diagnostic::{Diagnostic, Source};

@@ -1,5 +1,6 @@
 //! From the text of one YAML document to [`Node`]s: anchors, merge keys and duplicate keys included.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as Mark, StrInput, Tag};
@@ -40,9 +41,52 @@ impl Problem {
 /// Parses one document that starts at byte `base` of its file. `None` stands for an empty document. Duplicate keys are
 /// reported and the later one is dropped, so that one run finds them all.
 pub fn document(text: &str, base: usize) -> (Option<Node>, Vec<Problem>) {
+    let mut relaxed = Cow::Borrowed(text);
+    for _ in 0..MAX_RELAXED_LINES {
+        let Some(at) = outdented_flow_line(&relaxed) else {
+            break;
+        };
+        let Some(joined) = join_lines(&relaxed, at) else {
+            break;
+        };
+        relaxed = Cow::Owned(joined);
+    }
+    parse(&relaxed, text, base)
+}
+
+/// How many lines of one document may be outdented within brackets.
+const MAX_RELAXED_LINES: usize = 1000;
+
+/// The character where the scanner finds a line within brackets indented less than the block around it. YAML 1.2
+/// forbids that, go-yaml and so every published manifest does not care.
+fn outdented_flow_line(text: &str) -> Option<usize> {
+    let error = Parser::new_from_str(text).find_map(Result::err)?;
+    matches!(
+        error.info(),
+        "invalid indentation" | "invalid indentation in flow construct"
+    )
+    .then(|| error.marker().index())
+}
+
+/// Joins the line of character `at` to the one before, character for character, so that places stay as they are.
+fn join_lines(text: &str, at: usize) -> Option<String> {
+    let mut characters: Vec<char> = text.chars().collect();
+    let line_break = characters.get(..at)?.iter().rposition(|c| *c == '\n')?;
+    let line = characters[..line_break]
+        .iter()
+        .rposition(|c| *c == '\n')
+        .map_or(0, |before| before + 1);
+    let comment = (line..line_break)
+        .find(|i| characters[*i] == '#' && (*i == line || characters[*i - 1].is_whitespace()));
+    characters[comment.unwrap_or(line_break)..=line_break].fill(' ');
+    Some(characters.into_iter().collect())
+}
+
+/// Parses `text`, whose characters stand where those of `original` stand.
+fn parse(text: &str, original: &str, base: usize) -> (Option<Node>, Vec<Problem>) {
     let mut builder = Builder {
         events: Parser::new_from_str(text),
-        offsets: Offsets::new(text, base),
+        offsets: Offsets::new(original, base),
         anchors: HashMap::new(),
         problems: Vec::new(),
         nodes: 0,
@@ -374,6 +418,15 @@ mod tests {
             ("# only a comment\n", Value::Null),
             ("a:\n", json!({"a": null})),
             ("a: !!str 12\n", json!({"a": "12"})),
+            // Outdented within brackets: YAML 1.2 forbids it, kubectl reads it.
+            (
+                "a:\n  b: [\n    x, # one\n    z,\n  ]\nc: 1\n",
+                json!({"a": {"b": ["x", "z"]}, "c": 1}),
+            ),
+            (
+                "a:\n  b: [\nx, 'y'\n]\nc: {\nd: 1\n}\n",
+                json!({"a": {"b": ["x", "y"]}, "c": {"d": 1}}),
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(value(text), expected, "{text}");
