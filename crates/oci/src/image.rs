@@ -70,7 +70,7 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "or_default")]
     pub working_dir: String,
     /// Ports as `80/tcp`.
-    #[serde(deserialize_with = "keys")]
+    #[serde(deserialize_with = "keys", serialize_with = "as_keys")]
     pub exposed_ports: Vec<String>,
     /// The signal that asks it to stop, by name or number; empty for SIGTERM.
     #[serde(deserialize_with = "or_default")]
@@ -96,6 +96,10 @@ fn keys<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Err
     let map = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(from)?
         .unwrap_or_default();
     Ok(map.into_iter().map(|(key, _)| key).collect())
+}
+
+fn as_keys<S: serde::Serializer>(keys: &[String], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(keys.iter().map(|key| (key, serde_json::Map::new())))
 }
 
 /// One line of `image list`.

@@ -105,11 +105,8 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         other => other,
     };
-    if registry.is_empty()
-        || !registry
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
-    {
+    let host = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
+    if registry.split('.').any(str::is_empty) || !registry.bytes().all(host) {
         return Err("invalid registry");
     }
     if repository.is_empty()

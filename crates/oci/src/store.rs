@@ -57,8 +57,11 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     pub(crate) options: StoreOptions,
     mapping_file: PathBuf,
-    mapping: Mutex<(Option<SystemTime>, Arc<NameMapping>)>,
+    mapping: Mutex<(Option<Version>, Arc<NameMapping>)>,
 }
+
+/// Tells one content of the mapping's file from another without reading it.
+type Version = (SystemTime, u64);
 
 impl ImageStore {
     /// Opens the store in `dir`, creating it if need be.
@@ -255,7 +258,7 @@ impl ImageStore {
     pub(crate) fn mapping(&self) -> Result<Arc<NameMapping>, Error> {
         let file = &self.shared.mapping_file;
         let written = std::fs::metadata(file)
-            .and_then(|meta| meta.modified())
+            .and_then(|meta| Ok((meta.modified()?, meta.len())))
             .ok();
         let mut cached = self
             .shared
