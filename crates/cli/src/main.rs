@@ -8,6 +8,7 @@ mod exit;
 mod lint;
 mod manifest;
 mod terminal;
+mod view;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,11 @@
 //! What the terminal can show, and how to write to it.
 
+pub mod screen;
+pub mod style;
+pub mod summary;
+pub mod table;
+pub mod tree;
+
 use std::io::{self, IsTerminal as _, Write};
 
 use crate::diagnostic::Look;

@@ -1,0 +1,449 @@
+//! Collects the objects as they are seen and turns them into views.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tektite_api::names::label;
+use tektite_api::v1::{
+    Condition, ParamValue, PipelineRun, PipelineTask, StepState, TaskRun, TaskRunStatus,
+};
+
+use super::{RunView, State, StepView, TaskView};
+
+/// The kind of a run that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RootKind {
+    /// A PipelineRun.
+    PipelineRun,
+    /// A TaskRun.
+    TaskRun,
+}
+
+impl RootKind {
+    /// As in `kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RootKind::PipelineRun => "PipelineRun",
+            RootKind::TaskRun => "TaskRun",
+        }
+    }
+}
+
+/// A run that is followed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Root {
+    /// Its kind.
+    pub kind: RootKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// An object with the moments, since the start of watching, at which it was first seen begun and ended. Times in
+/// objects have whole seconds only.
+#[derive(Debug, Clone)]
+struct Seen<T> {
+    object: T,
+    begun: Option<Duration>,
+    ended: Option<Duration>,
+}
+
+/// The objects of the followed runs.
+#[derive(Debug, Clone)]
+pub struct Board {
+    roots: Vec<Root>,
+    pipelines: BTreeMap<String, Seen<PipelineRun>>,
+    tasks: BTreeMap<String, Seen<TaskRun>>,
+}
+
+impl Board {
+    /// An empty board for these runs.
+    pub fn new(roots: Vec<Root>) -> Self {
+        Self {
+            roots,
+            pipelines: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// The followed runs.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// Takes in a PipelineRun as it is at `now`.
+    pub fn see_pipeline_run(&mut self, run: PipelineRun, now: Duration) {
+        let name = run.metadata.name.clone().unwrap_or_default();
+        let (begun, done) = (run.status.start_time.is_some(), run.is_done());
+        record(&mut self.pipelines, name, run, begun, done, now);
+    }
+
+    /// Takes in a TaskRun as it is at `now`.
+    pub fn see_task_run(&mut self, run: TaskRun, now: Duration) {
+        let name = run.metadata.name.clone().unwrap_or_default();
+        let (begun, done) = (run.status.start_time.is_some(), run.is_done());
+        record(&mut self.tasks, name, run, begun, done, now);
+    }
+
+    /// Whether all followed runs have ended.
+    pub fn is_done(&self) -> bool {
+        self.roots.iter().all(|root| match root.kind {
+            RootKind::PipelineRun => self
+                .pipelines
+                .get(&root.name)
+                .is_some_and(|seen| seen.object.is_done()),
+            RootKind::TaskRun => self
+                .tasks
+                .get(&root.name)
+                .is_some_and(|seen| seen.object.is_done()),
+        })
+    }
+
+    /// What the task of a TaskRun is called.
+    pub fn label(&self, task_run: &str) -> String {
+        let Some(seen) = self.tasks.get(task_run) else {
+            return task_run.to_owned();
+        };
+        let run = &seen.object;
+        let own = |key: &str| {
+            run.metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(key))
+        };
+        let Some(task) = own(label::PIPELINE_TASK) else {
+            let reference = run
+                .spec
+                .task_ref
+                .as_ref()
+                .map(|reference| reference.name.as_str())
+                .unwrap_or_default();
+            return if reference.is_empty() {
+                task_run.to_owned()
+            } else {
+                reference.to_owned()
+            };
+        };
+        let mut text = task.clone();
+        if let Some(parent) = own(label::PIPELINE_RUN) {
+            if let Some(index) = self.matrix_index(parent, task, task_run) {
+                text = format!("{text}-{index}");
+            }
+            if let Some(outer) = self.child_pipeline_label(parent) {
+                text = format!("{outer}/{text}");
+            } else if self.roots.len() > 1 && self.roots.iter().any(|root| root.name == *parent) {
+                text = format!("{parent}/{text}");
+            }
+        }
+        text
+    }
+
+    /// Where a task run stands among those of a task with a matrix.
+    fn matrix_index(&self, parent: &str, task: &str, task_run: &str) -> Option<usize> {
+        let status = &self.pipelines.get(parent)?.object.status;
+        let spec = status.pipeline_spec.as_ref()?;
+        spec.tasks
+            .iter()
+            .chain(&spec.finally)
+            .find(|t| t.name == task)?
+            .matrix
+            .as_ref()?;
+        status
+            .child_references
+            .iter()
+            .filter(|child| child.pipeline_task_name == task)
+            .position(|c| c.name == task_run)
+    }
+
+    /// The pipeline task that a child PipelineRun belongs to.
+    fn child_pipeline_label(&self, run: &str) -> Option<String> {
+        let labels = self.pipelines.get(run)?.object.metadata.labels.as_ref()?;
+        labels.get(label::PIPELINE_TASK).cloned()
+    }
+
+    /// All runs as they are at `now`.
+    pub fn views(&self, now: Duration) -> Vec<RunView> {
+        self.roots.iter().map(|root| self.view(root, now)).collect()
+    }
+
+    fn view(&self, root: &Root, now: Duration) -> RunView {
+        let mut view = RunView {
+            kind: root.kind.as_str(),
+            name: root.name.clone(),
+            state: State::Waiting,
+            reason: String::new(),
+            message: String::new(),
+            elapsed: None,
+            results: Vec::new(),
+            tasks: Vec::new(),
+        };
+        match root.kind {
+            RootKind::PipelineRun => {
+                let Some(seen) = self.pipelines.get(&root.name) else {
+                    return view;
+                };
+                let status = &seen.object.status;
+                describe(
+                    &mut view,
+                    &status.conditions,
+                    seen.elapsed(&status.start_time, &status.completion_time, now),
+                );
+                view.results = status
+                    .results
+                    .iter()
+                    .map(|r| (r.name.clone(), text(&r.value)))
+                    .collect();
+                view.tasks = self.pipeline_tasks(&seen.object, now);
+            }
+            RootKind::TaskRun => {
+                let Some(seen) = self.tasks.get(&root.name) else {
+                    return view;
+                };
+                let status = &seen.object.status;
+                describe(
+                    &mut view,
+                    &status.conditions,
+                    seen.elapsed(&status.start_time, &status.completion_time, now),
+                );
+                view.results = status
+                    .results
+                    .iter()
+                    .map(|r| (r.name.clone(), text(&r.value)))
+                    .collect();
+                view.tasks = vec![self.task(&root.name, now)];
+            }
+        }
+        view
+    }
+
+    fn pipeline_tasks(&self, run: &PipelineRun, now: Duration) -> Vec<TaskView> {
+        let spec = run
+            .status
+            .pipeline_spec
+            .as_ref()
+            .or(run.spec.pipeline_spec.as_ref());
+        let Some(spec) = spec else {
+            return run
+                .status
+                .child_references
+                .iter()
+                .map(|child| self.task(&child.name, now))
+                .collect();
+        };
+        spec.tasks
+            .iter()
+            .chain(&spec.finally)
+            .flat_map(|task| self.pipeline_task(run, task, now))
+            .collect()
+    }
+
+    fn pipeline_task(
+        &self,
+        run: &PipelineRun,
+        task: &PipelineTask,
+        now: Duration,
+    ) -> Vec<TaskView> {
+        let over = run.is_done();
+        let children: Vec<_> = run
+            .status
+            .child_references
+            .iter()
+            .filter(|child| child.pipeline_task_name == task.name)
+            .collect();
+        if children.is_empty() {
+            let skipped = run
+                .status
+                .skipped_tasks
+                .iter()
+                .find(|skipped| skipped.name == task.name);
+            let state = if skipped.is_some() || over {
+                State::Skipped
+            } else {
+                State::Waiting
+            };
+            let reason = skipped
+                .map(|skipped| skipped.reason.clone())
+                .unwrap_or_default();
+            return vec![TaskView {
+                state,
+                reason,
+                ..empty(task.name.clone())
+            }];
+        }
+        let views = children.iter().map(|child| match child.kind.as_str() {
+            "PipelineRun" => match self.pipelines.get(&child.name) {
+                Some(seen) => {
+                    let inner = self.view(
+                        &Root {
+                            kind: RootKind::PipelineRun,
+                            name: child.name.clone(),
+                        },
+                        now,
+                    );
+                    let mut views = vec![TaskView {
+                        state: inner.state,
+                        elapsed: inner.elapsed,
+                        reason: inner.reason,
+                        message: inner.message,
+                        ..empty(task.name.clone())
+                    }];
+                    views.extend(self.pipeline_tasks(&seen.object, now).into_iter().map(
+                        |mut view| {
+                            if !view.label.starts_with(&format!("{}/", task.name)) {
+                                view.label = format!("{}/{}", task.name, view.label);
+                            }
+                            view
+                        },
+                    ));
+                    views
+                }
+                None => vec![empty(task.name.clone())],
+            },
+            "TaskRun" | "" => vec![self.task(&child.name, now)],
+            _ => vec![TaskView {
+                state: if over {
+                    State::Succeeded
+                } else {
+                    State::Running
+                },
+                ..empty(task.name.clone())
+            }],
+        });
+        views.flatten().collect()
+    }
+
+    fn task(&self, name: &str, now: Duration) -> TaskView {
+        let Some(seen) = self.tasks.get(name) else {
+            return empty(name.to_owned());
+        };
+        let status = &seen.object.status;
+        let condition = Condition::succeeded(&status.conditions);
+        TaskView {
+            label: self.label(name),
+            state: condition.map_or(State::Waiting, state),
+            elapsed: seen.elapsed(&status.start_time, &status.completion_time, now),
+            reason: condition
+                .map(|condition| condition.reason.clone())
+                .unwrap_or_default(),
+            message: condition
+                .map(|condition| condition.message.clone())
+                .unwrap_or_default(),
+            retries: status.retries_status.len(),
+            steps: steps(status),
+        }
+    }
+}
+
+fn record<T>(
+    map: &mut BTreeMap<String, Seen<T>>,
+    name: String,
+    object: T,
+    begun: bool,
+    done: bool,
+    now: Duration,
+) {
+    let before = map.remove(&name);
+    // What was already under way when it was first seen has no moment of its own.
+    let live = before.is_some();
+    let (was_begun, was_ended) = before.map_or((None, None), |seen| (seen.begun, seen.ended));
+    let begun = was_begun.or((begun && (live || !done)).then_some(now));
+    let ended = was_ended.or((done && live).then_some(now)).filter(|_| done);
+    map.insert(
+        name,
+        Seen {
+            object,
+            begun,
+            ended,
+        },
+    );
+}
+
+impl<T> Seen<T> {
+    fn elapsed(
+        &self,
+        start: &Option<Time>,
+        completion: &Option<Time>,
+        now: Duration,
+    ) -> Option<Duration> {
+        match (self.begun, self.ended, start, completion) {
+            (Some(begun), Some(ended), ..) => Some(ended.saturating_sub(begun)),
+            (_, _, Some(start), Some(completion)) => {
+                Some(completion.0.duration_since(start.0).unsigned_abs())
+            }
+            (Some(begun), None, ..) => Some(now.saturating_sub(begun)),
+            _ => None,
+        }
+    }
+}
+
+fn describe(view: &mut RunView, conditions: &[Condition], elapsed: Option<Duration>) {
+    view.elapsed = elapsed;
+    if let Some(condition) = Condition::succeeded(conditions) {
+        view.state = state(condition);
+        view.reason = condition.reason.clone();
+        view.message = condition.message.clone();
+    }
+}
+
+fn state(condition: &Condition) -> State {
+    match (condition.status.as_str(), condition.reason.as_str()) {
+        ("True", _) => State::Succeeded,
+        ("False", "TaskRunCancelled" | "Cancelled") => State::Cancelled,
+        ("False", _) => State::Failed,
+        _ => State::Running,
+    }
+}
+
+fn empty(label: String) -> TaskView {
+    TaskView {
+        label,
+        state: State::Waiting,
+        elapsed: None,
+        reason: String::new(),
+        message: String::new(),
+        retries: 0,
+        steps: Vec::new(),
+    }
+}
+
+fn steps(status: &TaskRunStatus) -> Vec<StepView> {
+    status.steps.iter().map(step).collect()
+}
+
+fn step(step: &StepState) -> StepView {
+    let ended = step.terminated.as_ref();
+    let state = match (ended, &step.running) {
+        (Some(ended), _) if step.termination_reason == "Skipped" && ended.exit_code != 0 => {
+            State::Skipped
+        }
+        (Some(ended), _) if ended.exit_code == 0 => State::Succeeded,
+        (Some(_), _) if step.termination_reason == "Continued" => State::Succeeded,
+        (Some(_), _) => State::Failed,
+        (None, Some(_)) => State::Running,
+        (None, None) => State::Waiting,
+    };
+    let container = step
+        .container
+        .strip_prefix("step-")
+        .unwrap_or(&step.container);
+    StepView {
+        name: if step.name.is_empty() {
+            container.to_owned()
+        } else {
+            step.name.clone()
+        },
+        state,
+        exit_code: ended.map(|ended| ended.exit_code),
+        reason: ended
+            .and_then(|ended| ended.reason.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// A result's value as one line of text.
+fn text(value: &ParamValue) -> String {
+    match value {
+        ParamValue::String(text) => text.clone(),
+        other => serde_json::to_string(other).unwrap_or_default(),
+    }
+}
