@@ -5,11 +5,15 @@
 //! - [`names`]: labels, annotations and reasons that tools read.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod config;
+pub mod crd;
 mod duration;
 mod kind;
 pub mod names;
+mod names_of_objects;
 pub mod resolution;
+mod shape;
 pub mod v1;
 pub mod v1alpha1;
 pub mod v1beta1;

@@ -195,7 +195,7 @@ impl ParamValue {
         match value {
             Value::String(text) => ParamValue::String(text),
             Value::Null => ParamValue::default(),
-            other => ParamValue::String(other.to_string()),
+            other => ParamValue::String(crate::shape::go_json(&other)),
         }
     }
 }
