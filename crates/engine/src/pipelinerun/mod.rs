@@ -12,7 +12,12 @@ pub use observed::Observed;
 /// Decides what should happen to `run`, given what has been `seen`.
 ///
 /// Not for runs that another controller manages: see [`is_ours`].
-pub fn reconcile(run: &PipelineRun, seen: &Observed, config: &Config, now: Timestamp) -> Decision<PipelineRunStatus> {
+pub fn reconcile(
+    run: &PipelineRun,
+    seen: &Observed,
+    config: &Config,
+    now: Timestamp,
+) -> Decision<PipelineRunStatus> {
     let _ = (seen, config, now);
     Decision::settled(run.status.clone())
 }
@@ -20,5 +25,8 @@ pub fn reconcile(run: &PipelineRun, seen: &Observed, config: &Config, now: Times
 /// Whether the run is for this controller (P-396): `managedBy` is unset or names Tekton.
 #[must_use]
 pub fn is_ours(run: &PipelineRun) -> bool {
-    run.spec.managed_by.as_deref().is_none_or(|by| by == tektite_api::names::MANAGED_BY_TEKTON)
+    run.spec
+        .managed_by
+        .as_deref()
+        .is_none_or(|by| by == tektite_api::names::MANAGED_BY_TEKTON)
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use tektite_api::v1::{Param, ParamValue, WhenExpression};
 
 pub use context::{artifact_paths, context, exit_code_paths, result_paths};
+pub(crate) use params::spellings;
 pub use params::{array_references, expressions};
 
 /// What references stand for in one stage. Keys are what stands between `$(` and `)`.
