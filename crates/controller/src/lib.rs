@@ -6,13 +6,27 @@
 //! - [`metrics_router`] serves `/metrics` and the probes.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod config;
 mod controller;
+mod effects;
+mod events;
 mod images;
 mod install;
 mod metrics;
 mod options;
+mod pipeline_run;
+mod queue;
+mod remote;
+mod resolution_request;
+mod rest;
+mod run;
+mod status_patch;
+mod store;
+mod task_run;
+mod watch;
 mod webhook;
+mod world;
 
 pub use config::ConfigHandle;
 pub use controller::{Controller, RunError};

@@ -1,0 +1,360 @@
+//! Finding what the engine asks for: from caches, by GET, from resolvers and registries.
+
+use std::sync::{Arc, PoisonError};
+
+use futures::future::{BoxFuture, try_join_all};
+use k8s_openapi::api::core::v1::{LimitRange, Secret, ServiceAccount};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tektite_engine::decision::{Answer, Answers, Failure, FailureKind, Found, ImageRef, Query};
+
+use crate::images::{Keychain, RegistryLogin};
+use crate::remote;
+use crate::rest::{CallError, Resource};
+use crate::store::{Name, Slot};
+use crate::world::{Key, World};
+
+/// How many images' commands are kept (T-262).
+const IMAGES: usize = 1024;
+
+/// Answers all of `needs` at once. What may be had later is an error, and the reconcile is repeated (T-162).
+pub(crate) async fn answer_all(
+    world: &World,
+    key: &Key,
+    run_uid: &str,
+    needs: Vec<Query>,
+) -> Result<Answers, CallError> {
+    let found = try_join_all(needs.into_iter().map(|query| async move {
+        let answer = answer(world, key, run_uid, &query).await?;
+        Ok::<_, CallError>((query, answer))
+    }))
+    .await?;
+    Ok(found.into_iter().collect())
+}
+
+async fn answer(
+    world: &World,
+    key: &Key,
+    run_uid: &str,
+    query: &Query,
+) -> Result<Answer, CallError> {
+    match query {
+        Query::Task { namespace, name } => {
+            get(world, Resource::TASKS, namespace, name, Found::Task).await
+        }
+        Query::Pipeline { namespace, name } => {
+            get(world, Resource::PIPELINES, namespace, name, Found::Pipeline).await
+        }
+        Query::StepAction { namespace, name } => {
+            get(
+                world,
+                Resource::STEP_ACTIONS,
+                namespace,
+                name,
+                Found::StepAction,
+            )
+            .await
+        }
+        Query::Secret { namespace, name } => {
+            get(world, Resource::SECRETS, namespace, name, Found::Secret).await
+        }
+        Query::ConfigMap { namespace, name } => {
+            get(
+                world,
+                Resource::CONFIG_MAPS,
+                namespace,
+                name,
+                Found::ConfigMap,
+            )
+            .await
+        }
+        Query::Pvc { namespace, name } => {
+            get(world, Resource::PVCS, namespace, name, Found::Pvc).await
+        }
+        Query::ServiceAccount { namespace, name } => match cached_account(world, namespace, name) {
+            Some(account) => Ok(Answer::Found(Found::ServiceAccount(account))),
+            None => {
+                get(
+                    world,
+                    Resource::SERVICE_ACCOUNTS,
+                    namespace,
+                    name,
+                    Found::ServiceAccount,
+                )
+                .await
+            }
+        },
+        Query::LimitRanges { namespace } => Ok(Answer::Found(Found::LimitRanges(Arc::new(
+            limit_ranges(world, namespace),
+        )))),
+        Query::ImageConfig(image) => Ok(image_commands(world, image).await),
+        Query::Log {
+            namespace,
+            pod,
+            container,
+        } => log(world, namespace, pod, container).await,
+        Query::Remote(reference) => remote::answer(world, key, run_uid, reference).await,
+    }
+}
+
+async fn get<T: DeserializeOwned>(
+    world: &World,
+    resource: Resource,
+    namespace: &str,
+    name: &str,
+    found: impl FnOnce(Arc<T>) -> Found,
+) -> Result<Answer, CallError> {
+    match world.rest.get(&resource.object(namespace, name)).await {
+        Ok(body) => Ok(match serde_json::from_slice(&body) {
+            Ok(object) => Answer::Found(found(Arc::new(object))),
+            Err(error) => failed(format!(
+                "{} {name:?} cannot be read: {error}",
+                resource.plural
+            )),
+        }),
+        Err(CallError::Refused(refused)) if refused.code == 404 => Ok(Answer::Missing {
+            message: refused.message,
+        }),
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => Ok(failed(error.to_string())),
+    }
+}
+
+fn failed(message: String) -> Answer {
+    Answer::Failed(Failure {
+        kind: FailureKind::Resolution,
+        message,
+    })
+}
+
+fn cached_account(world: &World, namespace: &str, name: &str) -> Option<Arc<ServiceAccount>> {
+    match world.service_accounts.get(&Name::new(namespace, name)) {
+        Slot::Here(account) => Some(account),
+        _ => None,
+    }
+}
+
+fn limit_ranges(world: &World, namespace: &str) -> Vec<LimitRange> {
+    let mut found = world.limit_ranges.of_namespace(namespace);
+    found.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    found.into_iter().map(|range| (*range).clone()).collect()
+}
+
+async fn image_commands(world: &World, image: &ImageRef) -> Answer {
+    let pinned = image.image.contains("@sha256:");
+    if pinned {
+        let known = world.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(commands) = known.get(&image.image) {
+            return Answer::Found(Found::Image(Arc::clone(commands)));
+        }
+    }
+    let logins = RunKeychain { world, image };
+    match world
+        .options
+        .image_configs
+        .look_up(&image.image, &logins)
+        .await
+    {
+        Ok(commands) => {
+            let commands = Arc::new(commands);
+            let mut known = world.images.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= IMAGES {
+                known.clear();
+            }
+            // A tag moves; the digest it led to does not.
+            if commands.pinned.contains("@sha256:") {
+                known.insert(commands.pinned.clone(), Arc::clone(&commands));
+            }
+            if pinned {
+                known.insert(image.image.clone(), Arc::clone(&commands));
+            }
+            Answer::Found(Found::Image(commands))
+        }
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+async fn log(
+    world: &World,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<Answer, CallError> {
+    let path = format!(
+        "{}/log?container={container}",
+        Resource::PODS.object(namespace, pod)
+    );
+    match world.rest.get(&path).await {
+        Ok(body) => Ok(Answer::Found(Found::Log(
+            String::from_utf8_lossy(&body).into(),
+        ))),
+        Err(CallError::Refused(refused)) if refused.code == 404 => Ok(Answer::Missing {
+            message: refused.message,
+        }),
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => Ok(failed(error.to_string())),
+    }
+}
+
+/// The registry credentials of one run: the pod template's pull secrets and those of its service account (T-257).
+struct RunKeychain<'a> {
+    world: &'a World,
+    image: &'a ImageRef,
+}
+
+impl Keychain for RunKeychain<'_> {
+    fn logins<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Vec<RegistryLogin>> {
+        Box::pin(async move {
+            let mut logins = Vec::new();
+            for name in self.secret_names().await {
+                let path = Resource::SECRETS.object(&self.image.namespace, &name);
+                // A pull secret that is missing or cannot be read is skipped, as the kubelet does.
+                let Ok(body) = self.world.rest.get(&path).await else {
+                    continue;
+                };
+                let Ok(secret) = serde_json::from_slice::<Secret>(&body) else {
+                    continue;
+                };
+                logins.extend(registry_logins(&secret, registry));
+            }
+            logins
+        })
+    }
+}
+
+impl RunKeychain<'_> {
+    async fn secret_names(&self) -> Vec<String> {
+        let mut names = self.image.pull_secrets.clone();
+        let path =
+            Resource::SERVICE_ACCOUNTS.object(&self.image.namespace, &self.image.service_account);
+        if let Ok(body) = self.world.rest.get(&path).await
+            && let Ok(account) = serde_json::from_slice::<ServiceAccount>(&body)
+        {
+            names.extend(
+                account
+                    .image_pull_secrets
+                    .into_iter()
+                    .flatten()
+                    .map(|secret| secret.name),
+            );
+            names.extend(
+                account
+                    .secrets
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|secret| secret.name),
+            );
+        }
+        names
+    }
+}
+
+/// The logins for `registry` in a `.dockerconfigjson` or `.dockercfg` secret.
+fn registry_logins(secret: &Secret, registry: &str) -> Vec<RegistryLogin> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Login {
+        username: String,
+        password: String,
+        auth: String,
+    }
+    type Logins = std::collections::BTreeMap<String, Login>;
+    #[derive(Deserialize)]
+    struct DockerConfig {
+        auths: Logins,
+    }
+    let data = secret.data.as_ref();
+    let read = |key: &str| {
+        data.and_then(|data| data.get(key))
+            .map(|bytes| bytes.0.as_slice())
+    };
+    let logins: Option<Logins> = match secret.type_.as_deref() {
+        Some("kubernetes.io/dockerconfigjson") => read(".dockerconfigjson")
+            .and_then(|json| serde_json::from_slice::<DockerConfig>(json).ok())
+            .map(|config| config.auths),
+        Some("kubernetes.io/dockercfg") => {
+            read(".dockercfg").and_then(|json| serde_json::from_slice(json).ok())
+        }
+        _ => None,
+    };
+    logins
+        .into_iter()
+        .flatten()
+        .filter(|(server, _)| registry_host(server) == registry_host(registry))
+        .filter_map(|(_, login)| {
+            if !login.username.is_empty() {
+                return Some(RegistryLogin {
+                    username: login.username,
+                    password: login.password,
+                });
+            }
+            use base64::Engine as _;
+            let pair = base64::engine::general_purpose::STANDARD
+                .decode(login.auth.trim())
+                .ok()?;
+            let (username, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+            Some(RegistryLogin {
+                username: username.into(),
+                password: password.into(),
+            })
+        })
+        .collect()
+}
+
+/// Host and port of a registry as written in credentials: with or without scheme and path.
+fn registry_host(server: &str) -> &str {
+    let host = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or(host);
+    match host {
+        "docker.io" | "registry-1.docker.io" => "index.docker.io",
+        host => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn logins_are_found_by_the_registrys_host_in_either_form_of_secret() {
+        use base64::Engine as _;
+        let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+        let auths = json!({
+            "https://index.docker.io/v1/": {"username": "hub", "password": "p1"},
+            "registry.example:5000": {"auth": encode("user:pa:ss".into())},
+            "broken.example": {"auth": "%%%"},
+        });
+        for (kind, key, content) in [
+            (
+                "kubernetes.io/dockerconfigjson",
+                ".dockerconfigjson",
+                json!({"auths": auths}),
+            ),
+            ("kubernetes.io/dockercfg", ".dockercfg", auths.clone()),
+        ] {
+            let secret: Secret = serde_json::from_value(
+                json!({"type": kind, "data": {key: encode(content.to_string())}}),
+            )
+            .unwrap();
+            for (registry, expected) in [
+                ("index.docker.io", Some(("hub", "p1"))),
+                ("docker.io", Some(("hub", "p1"))),
+                ("registry.example:5000", Some(("user", "pa:ss"))),
+                ("registry.example", None),
+                ("broken.example", None),
+            ] {
+                let found = registry_logins(&secret, registry);
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|l| (l.username.as_str(), l.password.as_str()))
+                    .collect();
+                assert_eq!(
+                    found,
+                    expected.into_iter().collect::<Vec<_>>(),
+                    "{kind} {registry}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is counted and how Prometheus reads it (T-409 to T-417, P-387 to P-391).
+
+mod exposition;
+mod runs;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use tektite_api::config::Config;
+use tektite_api::v1::{Condition, PipelineRun, PipelineRunStatus, TaskRun, TaskRunStatus};
+
+use crate::world::World;
+use exposition::{Labels, Page, Series};
+
+/// The counters of one process; clones share them.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    series: Mutex<Series>,
+    world: OnceLock<Weak<World>>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// `/metrics` in Prometheus' text form, and `/`, `/health`, `/readiness` that answer 200 (T-421).
+pub fn metrics_router(metrics: Metrics) -> Router {
+    let page = move || {
+        let page = metrics.page();
+        async move {
+            (
+                [(
+                    header::CONTENT_TYPE,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                )],
+                page,
+            )
+        }
+    };
+    let ok = || async {};
+    Router::new()
+        .route("/metrics", get(page))
+        .route("/", get(ok))
+        .route("/health", get(ok))
+        .route("/readiness", get(ok))
+}
+
+const TASK_RUN_TOTAL: &str = "tekton_pipelines_controller_taskrun_total";
+const TASK_RUN_DURATION: &str = "tekton_pipelines_controller_taskrun_duration_seconds";
+const PIPELINE_TASK_RUN_DURATION: &str =
+    "tekton_pipelines_controller_pipelinerun_taskrun_duration_seconds";
+const PIPELINE_RUN_TOTAL: &str = "tekton_pipelines_controller_pipelinerun_total";
+const PIPELINE_RUN_DURATION: &str = "tekton_pipelines_controller_pipelinerun_duration_seconds";
+
+impl Metrics {
+    /// Gauges are read from `world` from now on.
+    pub(crate) fn observe(&self, world: &Arc<World>) {
+        let _ = self.inner.world.set(Arc::downgrade(world));
+    }
+
+    /// Counts a TaskRun that has come to its end with `status` (T-409 to T-412).
+    pub(crate) fn task_run_ended(&self, run: &TaskRun, status: &TaskRunStatus, config: &Config) {
+        let Some(condition) = Condition::succeeded(&status.conditions) else {
+            return;
+        };
+        let outcome = runs::task_run_outcome(condition);
+        let (name, labels) = runs::task_run_labels(run, condition, outcome, &config.metrics);
+        let seconds = runs::seconds(status.start_time.as_ref(), status.completion_time.as_ref());
+        self.add(TASK_RUN_TOTAL, vec![("status", outcome.to_owned())]);
+        self.duration(name, labels, seconds, &config.metrics.duration_taskrun_type);
+    }
+
+    /// Counts a PipelineRun that has come to its end with `status` (P-387, P-388).
+    pub(crate) fn pipeline_run_ended(
+        &self,
+        run: &PipelineRun,
+        status: &PipelineRunStatus,
+        config: &Config,
+    ) {
+        let Some(condition) = Condition::succeeded(&status.conditions) else {
+            return;
+        };
+        let outcome = runs::pipeline_run_outcome(condition);
+        let labels = runs::pipeline_run_labels(run, condition, outcome, &config.metrics);
+        let seconds = runs::seconds(status.start_time.as_ref(), status.completion_time.as_ref());
+        self.add(PIPELINE_RUN_TOTAL, vec![("status", outcome.to_owned())]);
+        self.duration(
+            PIPELINE_RUN_DURATION,
+            labels,
+            seconds,
+            &config.metrics.duration_pipelinerun_type,
+        );
+    }
+
+    fn add(&self, name: &'static str, labels: Labels) {
+        self.lock().add(name, labels);
+    }
+
+    fn duration(&self, name: &'static str, labels: Labels, seconds: f64, kind: &str) {
+        let mut series = self.lock();
+        if kind == "lastvalue" {
+            series.set(name, labels, seconds);
+        } else {
+            series.observe(name, labels, seconds);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Series> {
+        self.inner
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything, as Prometheus reads it.
+    fn page(&self) -> String {
+        let mut page = Page::default();
+        self.lock().write(&mut page);
+        if let Some(world) = self.inner.world.get().and_then(Weak::upgrade) {
+            runs::write_gauges(&world, &mut page);
+            page.gauge(
+                "kn_workqueue_depth",
+                "Current depth of workqueue",
+                [(vec![], world.queue.depth() as f64)],
+            );
+        }
+        page.into_text()
+    }
+}

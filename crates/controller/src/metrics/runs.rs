@@ -1,0 +1,398 @@
+//! Labels and values of the metrics about runs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use tektite_api::config::Metrics as Levels;
+use tektite_api::names::{label, pipeline_run_reason, task_run_reason};
+use tektite_api::v1::{Condition, PipelineRun, TaskRun};
+
+use super::exposition::{Labels, Page};
+use super::{PIPELINE_TASK_RUN_DURATION, TASK_RUN_DURATION};
+use crate::world::World;
+
+const ANONYMOUS: &str = "anonymous";
+
+/// Seconds from start to completion; zero for what never started.
+pub(super) fn seconds(start: Option<&Time>, end: Option<&Time>) -> f64 {
+    let Some(start) = start else { return 0.0 };
+    let end = end.map_or_else(jiff::Timestamp::now, |end| end.0);
+    end.duration_since(start.0).as_secs_f64()
+}
+
+/// `success`, `failed` or `cancelled`.
+pub(super) fn task_run_outcome(condition: &Condition) -> &'static str {
+    outcome(condition, task_run_reason::CANCELLED)
+}
+
+/// `success`, `failed` or `cancelled` (P-388).
+pub(super) fn pipeline_run_outcome(condition: &Condition) -> &'static str {
+    outcome(condition, pipeline_run_reason::CANCELLED)
+}
+
+fn outcome(condition: &Condition, cancelled: &str) -> &'static str {
+    match condition.status.as_str() {
+        "False" if condition.reason == cancelled => "cancelled",
+        "False" => "failed",
+        _ => "success",
+    }
+}
+
+fn label_of<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+fn common(metadata: &ObjectMeta, condition: &Condition, outcome: &str, levels: &Levels) -> Labels {
+    let mut labels = vec![
+        ("namespace", metadata.namespace.clone().unwrap_or_default()),
+        ("status", outcome.to_owned()),
+    ];
+    if levels.count_with_reason {
+        labels.push(("reason", condition.reason.clone()));
+    }
+    labels
+}
+
+/// The metric a TaskRun's duration counts to, and its labels (T-409, T-410).
+pub(super) fn task_run_labels(
+    run: &TaskRun,
+    condition: &Condition,
+    outcome: &str,
+    levels: &Levels,
+) -> (&'static str, Labels) {
+    let mut labels = common(&run.metadata, condition, outcome, levels);
+    let name = run.metadata.name.clone().unwrap_or_default();
+    match levels.taskrun_level.as_str() {
+        "taskrun" => labels.extend([("task", task_name(run).to_owned()), ("taskrun", name)]),
+        "namespace" => {}
+        _ => labels.push(("task", task_name(run).to_owned())),
+    }
+    let (Some(pipeline), Some(pipeline_run)) = (
+        label_of(&run.metadata, label::PIPELINE),
+        label_of(&run.metadata, label::PIPELINE_RUN),
+    ) else {
+        return (TASK_RUN_DURATION, labels);
+    };
+    let pipeline = if pipeline == pipeline_run {
+        ANONYMOUS
+    } else {
+        pipeline
+    };
+    match levels.pipelinerun_level.as_str() {
+        "pipelinerun" => labels.extend([
+            ("pipeline", pipeline.to_owned()),
+            ("pipelinerun", pipeline_run.to_owned()),
+        ]),
+        "namespace" => {}
+        _ => labels.push(("pipeline", pipeline.to_owned())),
+    }
+    (PIPELINE_TASK_RUN_DURATION, labels)
+}
+
+/// The task a TaskRun runs, for people (T-411).
+fn task_name(run: &TaskRun) -> &str {
+    match (&run.spec.task_ref, &run.spec.task_spec) {
+        (Some(reference), _) if !reference.name.is_empty() => &reference.name,
+        (_, Some(_)) => label_of(&run.metadata, label::PIPELINE_TASK).unwrap_or(ANONYMOUS),
+        (_, None) => label_of(&run.metadata, label::TASK).unwrap_or(ANONYMOUS),
+    }
+}
+
+/// The labels of a PipelineRun's duration (P-387).
+pub(super) fn pipeline_run_labels(
+    run: &PipelineRun,
+    condition: &Condition,
+    outcome: &str,
+    levels: &Levels,
+) -> Labels {
+    let mut labels = common(&run.metadata, condition, outcome, levels);
+    let name = run.metadata.name.clone().unwrap_or_default();
+    match levels.pipelinerun_level.as_str() {
+        "pipelinerun" => labels.extend([
+            ("pipeline", pipeline_name(run).to_owned()),
+            ("pipelinerun", name),
+        ]),
+        "namespace" => {}
+        _ => labels.push(("pipeline", pipeline_name(run).to_owned())),
+    }
+    labels
+}
+
+/// The pipeline a PipelineRun runs, for people (P-390).
+fn pipeline_name(run: &PipelineRun) -> &str {
+    if let Some(reference) = run
+        .spec
+        .pipeline_ref
+        .as_ref()
+        .filter(|reference| !reference.name.is_empty())
+    {
+        return &reference.name;
+    }
+    let generated = run
+        .metadata
+        .generate_name
+        .as_deref()
+        .is_some_and(|name| !name.is_empty());
+    if run.spec.pipeline_spec.is_some() && !generated {
+        return ANONYMOUS;
+    }
+    label_of(&run.metadata, label::PIPELINE)
+        .filter(|name| !name.is_empty())
+        .unwrap_or(ANONYMOUS)
+}
+
+/// The gauges of runs under way (T-413 to T-415, P-389).
+pub(super) fn write_gauges(world: &World, page: &mut Page) {
+    let config = world.options.config.current();
+    let levels = &config.metrics;
+    let mut running = 0.0;
+    let mut resolving = 0.0;
+    let mut by_quota: BTreeMap<Labels, f64> = BTreeMap::new();
+    let mut by_node: BTreeMap<Labels, f64> = BTreeMap::new();
+    world.task_runs.for_each(|run| {
+        let Some(condition) = run
+            .succeeded()
+            .filter(|condition| condition.status == "Unknown")
+        else {
+            return;
+        };
+        running += 1.0;
+        let labels = || match levels.throttle_with_namespace {
+            true => vec![(
+                "namespace",
+                run.metadata.namespace.clone().unwrap_or_default(),
+            )],
+            false => vec![],
+        };
+        match condition.reason.as_str() {
+            task_run_reason::RESOLVING_TASK_REF => resolving += 1.0,
+            "ExceededResourceQuota" => *by_quota.entry(labels()).or_default() += 1.0,
+            "ExceededNodeResources" => *by_node.entry(labels()).or_default() += 1.0,
+            _ => {}
+        }
+    });
+    let total = |value: f64| [(Labels::new(), value)];
+    page.gauge(
+        "tekton_pipelines_controller_running_taskruns",
+        "Number of taskruns executing currently",
+        total(running),
+    );
+    page.gauge(
+        "tekton_pipelines_controller_running_taskruns_waiting_on_task_resolution_count",
+        "Number of taskruns executing currently that are waiting on resolution requests for their task references.",
+        total(resolving),
+    );
+    page.gauge(
+        "tekton_pipelines_controller_running_taskruns_throttled_by_quota",
+        "Number of taskruns executing currently whose pods are held back by a ResourceQuota.",
+        by_quota,
+    );
+    page.gauge(
+        "tekton_pipelines_controller_running_taskruns_throttled_by_node",
+        "Number of taskruns executing currently whose pods fit on no node.",
+        by_node,
+    );
+    write_pipeline_run_gauges(world, levels, page);
+}
+
+fn write_pipeline_run_gauges(world: &World, levels: &Levels, page: &mut Page) {
+    let mut running: BTreeMap<Labels, f64> = BTreeMap::new();
+    let mut resolving_pipeline = 0.0;
+    let mut resolving_task = 0.0;
+    world.pipeline_runs.for_each(|run| {
+        let Some(condition) = run
+            .succeeded()
+            .filter(|condition| condition.status == "Unknown")
+        else {
+            return;
+        };
+        match condition.reason.as_str() {
+            pipeline_run_reason::RESOLVING_PIPELINE_REF => resolving_pipeline += 1.0,
+            task_run_reason::RESOLVING_TASK_REF => resolving_task += 1.0,
+            _ => {}
+        }
+        let namespace = (
+            "namespace",
+            run.metadata.namespace.clone().unwrap_or_default(),
+        );
+        let pipeline = ("pipeline", pipeline_name(run).to_owned());
+        let name = ("pipelinerun", run.metadata.name.clone().unwrap_or_default());
+        let labels = match levels.running_pipelinerun_level.as_str() {
+            "pipelinerun" => vec![name, pipeline, namespace],
+            "pipeline" => vec![pipeline, namespace],
+            "namespace" => vec![namespace],
+            _ => vec![],
+        };
+        *running.entry(labels).or_default() += 1.0;
+    });
+    let all = running.values().sum();
+    running.entry(Labels::new()).or_insert(all);
+    page.gauge(
+        "tekton_pipelines_controller_running_pipelineruns",
+        "Number of pipelineruns executing currently",
+        running,
+    );
+    let total = |value: f64| [(Labels::new(), value)];
+    page.gauge(
+        "tekton_pipelines_controller_running_pipelineruns_waiting_on_pipeline_resolution",
+        "Number of pipelineruns executing currently that are waiting on resolution requests for their pipeline references.",
+        total(resolving_pipeline),
+    );
+    page.gauge(
+        "tekton_pipelines_controller_running_pipelineruns_waiting_on_task_resolution",
+        "Number of pipelineruns executing currently that are waiting on resolution requests for the task references of their taskrun children.",
+        total(resolving_task),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn condition(status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: "Succeeded".into(),
+            status: status.into(),
+            reason: reason.into(),
+            ..Condition::default()
+        }
+    }
+
+    fn task_run(metadata: Value, spec: Value) -> TaskRun {
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    // T-411
+    #[test]
+    fn the_task_label_is_the_references_name_or_the_pipeline_task_or_anonymous() {
+        let both = json!({"tekton.dev/pipelineTask": "pt", "tekton.dev/task": "t"});
+        for (labels, spec, name) in [
+            (both.clone(), json!({"taskRef": {"name": "ref"}}), "ref"),
+            (both.clone(), json!({"taskSpec": {"steps": []}}), "pt"),
+            (json!({}), json!({"taskSpec": {"steps": []}}), "anonymous"),
+            (both, json!({"taskRef": {"resolver": "git"}}), "t"),
+            (
+                json!({}),
+                json!({"taskRef": {"resolver": "git"}}),
+                "anonymous",
+            ),
+        ] {
+            assert_eq!(
+                task_name(&task_run(json!({"labels": labels}), spec.clone())),
+                name,
+                "{spec}"
+            );
+        }
+    }
+
+    // T-409, T-410
+    #[test]
+    fn a_pipelines_task_run_counts_apart_and_labels_follow_the_levels() {
+        let labels = json!({"tekton.dev/pipeline": "p", "tekton.dev/pipelineRun": "p"});
+        let part = task_run(
+            json!({"name": "r", "namespace": "ns", "labels": labels}),
+            json!({"taskRef": {"name": "t"}}),
+        );
+        let alone = task_run(
+            json!({"name": "r", "namespace": "ns"}),
+            json!({"taskRef": {"name": "t"}}),
+        );
+        let levels = |taskrun: &str, pipelinerun: &str, reason| Levels {
+            taskrun_level: taskrun.into(),
+            pipelinerun_level: pipelinerun.into(),
+            count_with_reason: reason,
+            ..Levels::default()
+        };
+        let text = |labels: Labels| {
+            labels
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        for (run, levels, name, expected) in [
+            (
+                &alone,
+                levels("task", "pipeline", false),
+                TASK_RUN_DURATION,
+                "namespace=ns,status=failed,task=t",
+            ),
+            (
+                &alone,
+                levels("taskrun", "pipeline", true),
+                TASK_RUN_DURATION,
+                "namespace=ns,status=failed,reason=Failed,task=t,taskrun=r",
+            ),
+            (
+                &alone,
+                levels("namespace", "pipeline", false),
+                TASK_RUN_DURATION,
+                "namespace=ns,status=failed",
+            ),
+            (
+                &part,
+                levels("task", "pipeline", false),
+                PIPELINE_TASK_RUN_DURATION,
+                "namespace=ns,status=failed,task=t,pipeline=anonymous",
+            ),
+            (
+                &part,
+                levels("namespace", "pipelinerun", false),
+                PIPELINE_TASK_RUN_DURATION,
+                "namespace=ns,status=failed,pipeline=anonymous,pipelinerun=p",
+            ),
+        ] {
+            let (found, labels) =
+                task_run_labels(run, &condition("False", "Failed"), "failed", &levels);
+            assert_eq!((found, text(labels).as_str()), (name, expected));
+        }
+    }
+
+    // P-388, T-410
+    #[test]
+    fn only_the_reason_of_a_cancellation_counts_as_cancelled() {
+        for (status, reason, task, pipeline) in [
+            ("True", "Succeeded", "success", "success"),
+            ("False", "TaskRunCancelled", "cancelled", "failed"),
+            ("False", "Cancelled", "failed", "cancelled"),
+            ("False", "TaskRunTimeout", "failed", "failed"),
+        ] {
+            let condition = condition(status, reason);
+            assert_eq!(
+                (
+                    task_run_outcome(&condition),
+                    pipeline_run_outcome(&condition)
+                ),
+                (task, pipeline)
+            );
+        }
+    }
+
+    // P-390
+    #[test]
+    fn the_pipeline_label_of_an_inline_pipeline_needs_a_generated_name() {
+        for (metadata, spec, name) in [
+            (json!({}), json!({"pipelineRef": {"name": "p"}}), "p"),
+            (
+                json!({"labels": {"tekton.dev/pipeline": "l"}}),
+                json!({"pipelineSpec": {}}),
+                "anonymous",
+            ),
+            (
+                json!({"generateName": "g-", "labels": {"tekton.dev/pipeline": "l"}}),
+                json!({"pipelineSpec": {}}),
+                "l",
+            ),
+            (
+                json!({"labels": {"tekton.dev/pipeline": "l"}}),
+                json!({"pipelineRef": {"resolver": "git"}}),
+                "l",
+            ),
+        ] {
+            let run: PipelineRun =
+                serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+            assert_eq!(pipeline_name(&run), name);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! PipelineRuns as the reconcile loop sees them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tektite_api::config::Config;
+use tektite_api::v1::{Condition, PipelineRun, PipelineRunStatus, TaskRun};
+use tektite_api::v1beta1::CustomRun;
+use tektite_engine::decision::{Answers, Decision, Refusal};
+use tektite_engine::pipelinerun::{self, Observed};
+
+use crate::effects::child;
+use crate::rest::CallError;
+use crate::run::Run;
+use crate::store::{Name, Slot, Store};
+use crate::task_run;
+use crate::world::{Cached, Key, World};
+
+/// How many PipelineRuns up the chain of owners are looked at.
+const ANCESTORS: usize = 32;
+
+impl Run for PipelineRun {
+    type Seen = Observed;
+    type Status = PipelineRunStatus;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn status(&self) -> &PipelineRunStatus {
+        &self.status
+    }
+
+    fn conditions(status: &PipelineRunStatus) -> &[Condition] {
+        &status.conditions
+    }
+
+    fn is_ours(&self) -> bool {
+        pipelinerun::is_ours(self)
+    }
+
+    async fn see(&self, world: &World, key: &Key) -> Result<Observed, CallError> {
+        let mut pipeline_runs = self
+            .children::<PipelineRun>(world, key, "PipelineRun")
+            .await?;
+        pipeline_runs.extend(ancestors(world, key).await?);
+        Ok(Observed {
+            task_runs: self.children::<TaskRun>(world, key, "TaskRun").await?,
+            custom_runs: self.children::<CustomRun>(world, key, "CustomRun").await?,
+            pipeline_runs,
+            nop_image: world.pod_options.nop_image.clone(),
+            ..Observed::default()
+        })
+    }
+
+    fn answers(seen: &mut Observed) -> &mut Answers {
+        &mut seen.answers
+    }
+
+    fn refusals(seen: &mut Observed) -> &mut Vec<Refusal> {
+        &mut seen.refusals
+    }
+
+    fn decide(
+        &self,
+        seen: &Observed,
+        config: &Config,
+        now: Timestamp,
+    ) -> Decision<PipelineRunStatus> {
+        pipelinerun::reconcile(self, seen, config, now)
+    }
+
+    fn count(&self, world: &World, status: &PipelineRunStatus, config: &Config) {
+        world
+            .options
+            .metrics
+            .pipeline_run_ended(self, status, config);
+    }
+
+    fn rest(&self, world: &World, key: &Key) {
+        for name in members(&world.task_runs, key) {
+            if let Slot::Here(run) = world.task_runs.get(&name)
+                && run.is_done()
+            {
+                task_run::put_to_sleep(world, &name);
+            }
+        }
+        for name in members(&world.custom_runs, key) {
+            world.custom_runs.put_to_sleep(&name);
+        }
+        world.pipeline_runs.put_to_sleep(&key.name);
+    }
+}
+
+trait Children: Sync {
+    /// The children of one kind, by label or by `status.childReferences`, in the order of their names.
+    async fn children<K: Cached>(
+        &self,
+        world: &World,
+        key: &Key,
+        kind: &str,
+    ) -> Result<Vec<Arc<K>>, CallError>;
+}
+
+impl Children for PipelineRun {
+    async fn children<K: Cached>(
+        &self,
+        world: &World,
+        key: &Key,
+        kind: &str,
+    ) -> Result<Vec<Arc<K>>, CallError> {
+        let uid = self.metadata.uid.as_deref().unwrap_or_default();
+        let store = K::store(world);
+        let mut names: BTreeSet<Name> = members(store, key)
+            .into_iter()
+            .filter(|name| {
+                // An earlier run of the same name may have left children behind.
+                store
+                    .head(name)
+                    .and_then(|head| head.owner.as_ref().map(|owner| owner.uid == uid))
+                    .unwrap_or(true)
+            })
+            .collect();
+        names.extend(
+            self.status
+                .child_references
+                .iter()
+                .filter(|reference| reference.kind == kind)
+                .map(|reference| child(key, &reference.name)),
+        );
+        let mut children = Vec::with_capacity(names.len());
+        for name in names {
+            children.extend(world.load::<K>(&name).await?);
+        }
+        Ok(children)
+    }
+}
+
+fn members<K: Cached>(store: &Store<K>, key: &Key) -> Vec<Name> {
+    store.group(&key.name.namespace, &key.name.name)
+}
+
+/// The PipelineRuns up the chain of controllers (P-216).
+async fn ancestors(world: &World, key: &Key) -> Result<Vec<Arc<PipelineRun>>, CallError> {
+    let mut found = Vec::new();
+    let mut name = key.name.clone();
+    while found.len() < ANCESTORS {
+        let Some(owner) = world
+            .pipeline_runs
+            .head(&name)
+            .and_then(|head| head.owner.clone())
+            .filter(|owner| owner.kind == "PipelineRun")
+        else {
+            break;
+        };
+        name = child(key, &owner.name);
+        let Some(run) = world.load::<PipelineRun>(&name).await? else {
+            break;
+        };
+        found.push(run);
+    }
+    Ok(found)
+}

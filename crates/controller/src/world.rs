@@ -1,0 +1,210 @@
+//! What this process knows of the cluster, and which run to look at when something in it changes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Pod, ServiceAccount};
+use serde::de::DeserializeOwned;
+use tektite_api::names::label;
+use tektite_api::resolution::ResolutionRequest;
+use tektite_api::v1::{PipelineRun, TaskRun};
+use tektite_api::v1beta1::CustomRun;
+use tektite_engine::decision::ImageCommands;
+use tektite_engine::taskrun::pod::PodOptions;
+
+use crate::events::Recorder;
+use crate::options::ControllerOptions;
+use crate::queue::Queue;
+use crate::rest::{CallError, Resource, Rest};
+use crate::store::{Change, Head, Name, Slot, Store};
+
+/// What a reconcile is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) kind: Kind,
+    pub(crate) name: Name,
+}
+
+/// The kinds that are reconciled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    TaskRun,
+    PipelineRun,
+    ResolutionRequest,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::TaskRun, Kind::PipelineRun, Kind::ResolutionRequest];
+
+    fn of_owner(kind: &str) -> Option<Self> {
+        match kind {
+            "TaskRun" => Some(Kind::TaskRun),
+            "PipelineRun" => Some(Kind::PipelineRun),
+            _ => None,
+        }
+    }
+}
+
+/// A kind of which the world keeps a cache.
+pub(crate) trait Cached: DeserializeOwned + Send + Sync + Sized + 'static {
+    /// Where it is served.
+    const RESOURCE: Resource;
+    /// The kind to reconcile when such an object changes, if it is reconciled itself.
+    const RECONCILED: Option<Kind> = None;
+
+    /// Its cache.
+    fn store(world: &World) -> &Store<Self>;
+}
+
+macro_rules! cached {
+    ($($kind:ty, $resource:ident, $store:ident $(, $reconciled:ident)?;)*) => {$(
+        impl Cached for $kind {
+            const RESOURCE: Resource = Resource::$resource;
+            $(const RECONCILED: Option<Kind> = Some(Kind::$reconciled);)?
+            fn store(world: &World) -> &Store<Self> {
+                &world.$store
+            }
+        }
+    )*};
+}
+
+cached! {
+    TaskRun, TASK_RUNS, task_runs, TaskRun;
+    PipelineRun, PIPELINE_RUNS, pipeline_runs, PipelineRun;
+    CustomRun, CUSTOM_RUNS, custom_runs;
+    Pod, PODS, pods;
+    ResolutionRequest, RESOLUTION_REQUESTS, resolution_requests, ResolutionRequest;
+    ConfigMap, CONFIG_MAPS, config_maps;
+    LimitRange, LIMIT_RANGES, limit_ranges;
+    ServiceAccount, SERVICE_ACCOUNTS, service_accounts;
+}
+
+/// What this process knows, and how it acts on it.
+pub(crate) struct World {
+    pub(crate) rest: Rest,
+    pub(crate) options: ControllerOptions,
+    pub(crate) pod_options: Arc<PodOptions>,
+    pub(crate) queue: Queue<Key>,
+    pub(crate) events: Recorder,
+    pub(crate) task_runs: Store<TaskRun>,
+    pub(crate) pipeline_runs: Store<PipelineRun>,
+    pub(crate) custom_runs: Store<CustomRun>,
+    pub(crate) pods: Store<Pod>,
+    pub(crate) resolution_requests: Store<ResolutionRequest>,
+    pub(crate) config_maps: Store<ConfigMap>,
+    pub(crate) limit_ranges: Store<LimitRange>,
+    pub(crate) service_accounts: Store<ServiceAccount>,
+    /// Runs that wait for a ResolutionRequest they do not own.
+    waiting: Mutex<HashMap<Name, HashSet<Key>>>,
+    /// Commands of images pinned by digest (T-262).
+    pub(crate) images: Mutex<HashMap<String, Arc<ImageCommands>>>,
+}
+
+impl World {
+    pub(crate) fn new(client: kube::Client, options: ControllerOptions, events: Recorder) -> Self {
+        Self {
+            rest: Rest::new(client),
+            pod_options: Arc::new(options.pod_options.clone()),
+            options,
+            queue: Queue::default(),
+            events,
+            task_runs: Store::new(label::PIPELINE_RUN),
+            pipeline_runs: Store::new(label::PIPELINE_RUN),
+            custom_runs: Store::new(label::PIPELINE_RUN),
+            pods: Store::new(label::TASK_RUN),
+            resolution_requests: Store::new(""),
+            config_maps: Store::new(""),
+            limit_ranges: Store::new(""),
+            service_accounts: Store::new(""),
+            waiting: Mutex::default(),
+            images: Mutex::default(),
+        }
+    }
+
+    /// Queues whatever an observed change concerns, except the run that made it.
+    pub(crate) fn changed<K: Cached>(&self, change: &Change, by: Option<&Key>) {
+        let head = match change {
+            Change::Newer(head) | Change::Gone(head) => head,
+            Change::Stale => return,
+        };
+        let add = |key: Key| {
+            if by != Some(&key) {
+                self.queue.add(key);
+            }
+        };
+        if let Some(kind) = K::RECONCILED {
+            add(Key {
+                kind,
+                name: head.name.clone(),
+            });
+            if kind == Kind::ResolutionRequest {
+                self.take_waiting(&head.name).into_iter().for_each(add);
+            }
+        }
+        if let Some(key) = owner_key(head) {
+            add(key);
+        }
+    }
+
+    /// Takes the state of an object that `by` has just written into the cache; says whether that changed it.
+    pub(crate) fn written<K: Cached>(&self, object: Bytes, by: &Key) -> Result<bool, CallError> {
+        let change = K::store(self).observe(object).map_err(|error| {
+            CallError::Unreachable(format!("the answer cannot be read: {error}"))
+        })?;
+        self.changed::<K>(&change, Some(by));
+        Ok(change != Change::Stale)
+    }
+
+    /// As [`World::written`], for an object whose own waiters are to be told too.
+    pub(crate) fn heard<K: Cached>(&self, object: Bytes, by: &Key) -> Result<bool, CallError> {
+        self.take_waiting(&by.name)
+            .into_iter()
+            .for_each(|key| self.queue.add(key));
+        self.written::<K>(object, by)
+    }
+
+    /// The object of that name; one that sleeps is read again.
+    pub(crate) async fn load<K: Cached>(&self, name: &Name) -> Result<Option<Arc<K>>, CallError> {
+        match K::store(self).get(name) {
+            Slot::Here(object) => Ok(Some(object)),
+            Slot::Absent => Ok(None),
+            Slot::Asleep => {
+                let path = K::RESOURCE.object(&name.namespace, &name.name);
+                match self.rest.get(&path).await {
+                    Ok(body) => {
+                        K::store(self)
+                            .awaken(body)
+                            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+                        match K::store(self).get(name) {
+                            Slot::Here(object) => Ok(Some(object)),
+                            _ => Ok(None),
+                        }
+                    }
+                    Err(error) if error.is_not_found() => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Wakes `key` when the ResolutionRequest `request` changes.
+    pub(crate) fn wait_for(&self, request: Name, key: Key) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.entry(request).or_default().insert(key);
+    }
+
+    fn take_waiting(&self, request: &Name) -> HashSet<Key> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.remove(request).unwrap_or_default()
+    }
+}
+
+/// The run that controls an object.
+fn owner_key(head: &Head) -> Option<Key> {
+    let owner = head.owner.as_ref()?;
+    Some(Key {
+        kind: Kind::of_owner(&owner.kind)?,
+        name: Name::new(Arc::clone(&head.name.namespace), Arc::clone(&owner.name)),
+    })
+}
