@@ -288,6 +288,9 @@ pub struct RemoteRef {
     pub kind: RemoteKind,
     /// The namespace of the run.
     pub namespace: String,
+    /// Name of the run whose request it is. A PipelineRun that asks for a task names the TaskRun it will make, so
+    /// that the two share one request (P-305).
+    pub run: String,
     /// The resolver's name, for example `git`.
     pub resolver: String,
     /// `name` of the reference; a URL with the concise syntax (T-049), else empty.

@@ -1,6 +1,27 @@
 //! The life of a PipelineRun: from what is seen of it and its children to what should happen next.
 
+mod affinity;
+mod children;
+mod condition;
+mod defaults;
+mod facts;
+mod names;
 mod observed;
+mod outcome;
+mod params;
+mod patches;
+mod pipeline;
+mod pod_template;
+mod resolve;
+mod results;
+mod schedule;
+mod stop;
+mod substitute;
+mod task;
+mod texts;
+mod timeouts;
+mod work;
+mod workspaces;
 
 use jiff::Timestamp;
 use tektite_api::config::Config;
@@ -18,8 +39,7 @@ pub fn reconcile(
     config: &Config,
     now: Timestamp,
 ) -> Decision<PipelineRunStatus> {
-    let _ = (seen, config, now);
-    Decision::settled(run.status.clone())
+    work::decide(run, seen, config, now)
 }
 
 /// Whether the run is for this controller (P-396): `managedBy` is unset or names Tekton.

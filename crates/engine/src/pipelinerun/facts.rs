@@ -1,0 +1,360 @@
+//! All tasks of a run together: which are done, which are skipped and why, which may start.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use tektite_api::v1::{PipelineRunSpec, PipelineTask};
+
+use super::results;
+use super::task::Resolved;
+use super::timeouts::{Timeouts, exceeded};
+use crate::dag::{DoneTooEarly, Graph};
+use crate::matrix;
+use crate::references;
+use crate::when;
+
+/// Why a task is not run (P-167).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skip {
+    Stopping,
+    GracefullyCancelled,
+    GracefullyStopped,
+    When,
+    Parent,
+    MissingResults,
+    PipelineTimeout,
+    TasksTimeout,
+    FinallyTimeout,
+    EmptyMatrix,
+}
+
+impl Skip {
+    /// The text in `skippedTasks`.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Stopping => "PipelineRun was stopping",
+            Self::GracefullyCancelled => "PipelineRun was gracefully cancelled",
+            Self::GracefullyStopped => "PipelineRun was gracefully stopped",
+            Self::When => "When Expressions evaluated to false",
+            Self::Parent => "Parent Tasks were skipped",
+            Self::MissingResults => "Results were missing",
+            Self::PipelineTimeout => "PipelineRun timeout has been reached",
+            Self::TasksTimeout => "PipelineRun Tasks timeout has been reached",
+            Self::FinallyTimeout => "PipelineRun Finally timeout has been reached",
+            Self::EmptyMatrix => "Matrix Parameters have an empty array",
+        }
+    }
+}
+
+/// Everything that decides what comes next.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub state: Vec<Resolved>,
+    by_name: HashMap<String, usize>,
+    tasks: Graph,
+    finally: Graph,
+    spec_status: String,
+    timeouts: Timeouts,
+    start: Option<Timestamp>,
+    pub finally_start: Option<Timestamp>,
+    now: Timestamp,
+    skips: Vec<Option<Option<Skip>>>,
+    /// Tasks whose results are missing, found in this reconcile (P-149).
+    invalid: Vec<usize>,
+    /// What is wrong with them, by name.
+    pub invalid_errors: BTreeMap<String, String>,
+}
+
+/// When things began, as the status says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    pub start: Option<Timestamp>,
+    pub finally_start: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
+impl Facts {
+    pub(super) fn new(
+        state: Vec<Resolved>,
+        graphs: (Graph, Graph),
+        spec_status: &str,
+        timeouts: Timeouts,
+        clocks: Clocks,
+    ) -> Self {
+        Self {
+            by_name: state
+                .iter()
+                .enumerate()
+                .map(|(i, task)| (task.task.name.clone(), i))
+                .collect(),
+            skips: vec![None; state.len()],
+            state,
+            tasks: graphs.0,
+            finally: graphs.1,
+            spec_status: spec_status.to_owned(),
+            timeouts,
+            start: clocks.start,
+            finally_start: clocks.finally_start,
+            now: clocks.now,
+            invalid: Vec::new(),
+            invalid_errors: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn forget_skips(&mut self) {
+        self.skips.fill(None);
+    }
+
+    pub(super) fn is_task(&self, at: usize) -> bool {
+        self.tasks.contains(&self.state[at].task.name)
+    }
+
+    pub(super) fn is_finally(&self, at: usize) -> bool {
+        self.finally.contains(&self.state[at].task.name)
+    }
+
+    pub(super) fn has_finally(&self) -> bool {
+        !self.finally.is_empty()
+    }
+
+    pub(super) fn before_first_child(&self) -> bool {
+        self.state.iter().all(|task| task.children.is_empty())
+    }
+
+    /// Whether some task, not counting finally, is running.
+    pub(super) fn is_running(&self) -> bool {
+        (0..self.state.len()).any(|at| self.is_task(at) && self.state[at].is_running())
+    }
+
+    /// Whether result validation failed; tasks that were resolved to no Task are all taken for one another (P-151).
+    pub(super) fn is_invalid(&self, at: usize) -> bool {
+        self.invalid.iter().any(|&other| {
+            other == at || (self.state[other].spec.is_none() && self.state[at].spec.is_none())
+        })
+    }
+
+    /// Notes that the task at `at` lacks results.
+    pub(super) fn mark_invalid(&mut self, at: usize, error: String) {
+        self.invalid_errors
+            .insert(self.state[at].task.name.clone(), error);
+        self.invalid.push(at);
+    }
+
+    /// Whether a task has failed so that no other may start (P-119).
+    pub(super) fn is_stopping(&self) -> bool {
+        (0..self.state.len()).any(|at| {
+            let task = &self.state[at];
+            self.is_task(at) && (task.failed() || self.is_invalid(at)) && !task.continues_on_error()
+        })
+    }
+
+    /// Skipped, succeeded, failed or invalid (P-117).
+    pub(super) fn is_done(&mut self, at: usize) -> bool {
+        self.skip(at).is_some() || self.state[at].finished() || self.is_invalid(at)
+    }
+
+    fn parents(&self, at: usize) -> Vec<usize> {
+        self.tasks
+            .parents(&self.state[at].task.name)
+            .filter_map(|parent| self.find(parent))
+            .collect()
+    }
+
+    fn parents_done(&mut self, at: usize) -> bool {
+        self.is_finally(at)
+            || self
+                .parents(at)
+                .into_iter()
+                .all(|parent| self.is_done(parent))
+    }
+
+    /// Why the task at `at` is skipped, if it is none of finally (P-168).
+    pub(super) fn skip(&mut self, at: usize) -> Option<Skip> {
+        if let Some(known) = self.skips[at] {
+            return known;
+        }
+        let skip = self.skip_uncached(at);
+        self.skips[at] = Some(skip);
+        skip
+    }
+
+    fn skip_uncached(&mut self, at: usize) -> Option<Skip> {
+        if self.is_finally(at) || self.state[at].is_scheduled() || self.is_invalid(at) {
+            None
+        } else if self.is_stopping() {
+            Some(Skip::Stopping)
+        } else if self.spec_status == PipelineRunSpec::CANCELLED_RUN_FINALLY {
+            Some(Skip::GracefullyCancelled)
+        } else if self.spec_status == PipelineRunSpec::STOPPED_RUN_FINALLY {
+            Some(Skip::GracefullyStopped)
+        } else if self.when_is_false(at) {
+            Some(Skip::When)
+        } else if self.parent_was_skipped(at) {
+            Some(Skip::Parent)
+        } else if self.results_are_missing(at) {
+            Some(Skip::MissingResults)
+        } else if self.pipeline_is_late() && self.parents_done(at) {
+            Some(Skip::PipelineTimeout)
+        } else if exceeded(self.start, self.timeouts.tasks, self.now) && self.parents_done(at) {
+            Some(Skip::TasksTimeout)
+        } else if matrix::has_empty_array(&self.state[at].task) {
+            Some(Skip::EmptyMatrix)
+        } else {
+            None
+        }
+    }
+
+    /// Why the finally task at `at` is skipped, once all tasks are done (P-169).
+    pub(super) fn skip_finally(&mut self, at: usize) -> Option<Skip> {
+        if self.state[at].is_scheduled() || !self.is_finally(at) || !self.tasks_done() {
+            None
+        } else if self.results_are_missing(at) {
+            Some(Skip::MissingResults)
+        } else if self.when_is_false(at) {
+            Some(Skip::When)
+        } else if self.pipeline_is_late() {
+            Some(Skip::PipelineTimeout)
+        } else if exceeded(self.finally_start, self.timeouts.finally, self.now) {
+            Some(Skip::FinallyTimeout)
+        } else if matrix::has_empty_array(&self.state[at].task) {
+            Some(Skip::EmptyMatrix)
+        } else {
+            None
+        }
+    }
+
+    fn pipeline_is_late(&self) -> bool {
+        exceeded(self.start, Some(self.timeouts.pipeline), self.now)
+    }
+
+    fn when_is_false(&mut self, at: usize) -> bool {
+        self.parents_done(at) && !when::allow(&self.state[at].task.when, &self.state[at].evaluated)
+    }
+
+    /// A parent skipped for anything but its own when expressions takes its dependents along (P-170).
+    fn parent_was_skipped(&mut self, at: usize) -> bool {
+        self.parents(at)
+            .into_iter()
+            .any(|parent| self.skip(parent).is_some_and(|skip| skip != Skip::When))
+    }
+
+    /// Fills in results; whether the task is skipped for want of one (P-171, P-172).
+    fn results_are_missing(&mut self, at: usize) -> bool {
+        if !self.parents_done(at) || !uses_results(&self.state[at].task) {
+            return false;
+        }
+        match self.resolve_results(at) {
+            Ok(values) => results::pass(&values).task(&mut self.state[at].task),
+            Err(producer) => {
+                if let Some(producer) = self.find(&producer)
+                    && (self.state[at].continues_on_error()
+                        || self.is_finally(at)
+                        || self.skip(producer) == Some(Skip::When))
+                {
+                    return true;
+                }
+            }
+        }
+        self.forget_skips();
+        false
+    }
+
+    /// Whether all tasks, not counting finally, are done.
+    pub(super) fn tasks_done(&mut self) -> bool {
+        (0..self.state.len()).all(|at| !self.is_task(at) || self.is_done(at))
+    }
+
+    /// Whether all finally tasks have ended; one that is skipped never has (P-194).
+    pub(super) fn finally_done(&mut self) -> bool {
+        (0..self.state.len()).all(|at| !self.is_finally(at) || self.is_done(at))
+    }
+
+    /// The tasks whose turn it is, in the order of the state (P-117, P-119).
+    ///
+    /// # Errors
+    /// A task is done before its ancestors are (P-118).
+    pub(super) fn queue(&mut self) -> Result<Vec<usize>, DoneTooEarly> {
+        if matches!(
+            self.spec_status.as_str(),
+            PipelineRunSpec::CANCELLED | PipelineRunSpec::CANCELLED_RUN_FINALLY
+        ) {
+            return Ok(Vec::new());
+        }
+        let mut done = Vec::new();
+        for at in 0..self.state.len() {
+            if self.is_task(at) && self.is_done(at) {
+                done.push(at);
+            }
+        }
+        let names: Vec<&str> = done
+            .iter()
+            .map(|&at| self.state[at].task.name.as_str())
+            .collect();
+        let candidates = self.tasks.candidates(&names)?;
+        if self.is_stopping() || self.spec_status == PipelineRunSpec::STOPPED_RUN_FINALLY {
+            return Ok(Vec::new());
+        }
+        let may_start = |at: &usize| {
+            let task = &self.state[*at];
+            task.children.is_empty() && candidates.contains(task.task.name.as_str())
+        };
+        Ok((0..self.state.len()).filter(may_start).collect())
+    }
+
+    /// The finally tasks not started yet, once all tasks are done (P-175).
+    pub(super) fn finally_queue(&mut self) -> Vec<usize> {
+        if !self.tasks_done() {
+            return Vec::new();
+        }
+        (0..self.state.len())
+            .filter(|&at| self.is_finally(at) && self.state[at].children.is_empty())
+            .collect()
+    }
+
+    /// Whether finally has begun: all tasks are done and a finally task has children.
+    pub(super) fn finally_has_begun(&mut self) -> bool {
+        self.tasks_done()
+            && (0..self.state.len()).any(|at| self.is_finally(at) && self.state[at].is_scheduled())
+    }
+
+    /// `tasks.<t>.status`, `tasks.<t>.reason` and `tasks.status` as finally tasks see them (P-176 to P-178).
+    pub(super) fn states_for_finally(&mut self) -> BTreeMap<String, String> {
+        let mut states = BTreeMap::new();
+        for at in 0..self.state.len() {
+            if self.is_task(at) {
+                let task = &self.state[at];
+                states.insert(
+                    format!("tasks.{}.status", task.task.name),
+                    task.state().to_owned(),
+                );
+                states.insert(
+                    format!("tasks.{}.reason", task.task.name),
+                    task.reason().to_owned(),
+                );
+            }
+        }
+        let aggregate = if !self.tasks_done() {
+            "None"
+        } else if (0..self.state.len()).any(|at| self.is_task(at) && self.state[at].any_failed()) {
+            "Failed"
+        } else if (0..self.state.len()).any(|at| self.is_task(at) && self.skip(at).is_some()) {
+            "Completed"
+        } else {
+            "Succeeded"
+        };
+        states.insert("tasks.status".to_owned(), aggregate.to_owned());
+        states
+    }
+}
+
+/// Whether params or when speak of results: the places that make a task try the skip of [`Skip::MissingResults`]
+/// (P-172).
+fn uses_results(task: &PipelineTask) -> bool {
+    let in_params = task.params.iter().flat_map(references::param_variables);
+    let in_when = task.when.iter().flat_map(references::when_variables);
+    in_params.chain(in_when).any(references::looks_like_result)
+}

@@ -1,0 +1,351 @@
+//! Resolving the tasks of a pipeline: what they refer to, which children they have, what their results are.
+
+use std::sync::Arc;
+
+use tektite_api::names::{pipeline_run_reason as reason, task_run_reason};
+use tektite_api::v1::{Param, PipelineTask, TaskSpec};
+
+use super::pipeline::{NotFetched, Origin, Ready, pipeline_of};
+use super::stop::Stop;
+use super::task::{Child, Kind, Resolved, ResolvedPipeline, ResolvedSpec};
+use super::texts::USER_ERROR;
+use super::work::Work;
+use super::{defaults, names, results};
+use crate::child_name::child_name;
+use crate::decision::{
+    FailureKind, Found, Known, Query, RemoteKind, RemoteObject, RemoteRef, Verification,
+};
+use crate::matrix;
+use crate::when::Evaluated;
+
+/// Why a task is not resolved.
+enum Unresolved {
+    Pending,
+    /// Its Task, or its child pipeline, cannot be had: reason, what it is called and why (P-217, P-292).
+    NotFound {
+        reason: &'static str,
+        text: String,
+    },
+    Unverified(String),
+    /// Some other fault (P-145).
+    Other(String),
+}
+
+impl Work<'_> {
+    /// Resolves every task: first those with children, so that the others can use their results (P-102).
+    pub(super) fn resolve_tasks(&mut self, ready: &Ready) -> Result<Vec<Resolved>, Stop> {
+        let tasks = || ready.spec.tasks.iter().chain(&ready.spec.finally);
+        self.ask_for_tasks(tasks());
+        if !self.inquiry.needs().is_empty() {
+            return Err(Stop::Ask);
+        }
+        let started = |task: &&PipelineTask| {
+            self.run
+                .status
+                .child_references
+                .iter()
+                .any(|child| child.pipeline_task_name == task.name)
+        };
+        let (begun, waiting): (Vec<_>, Vec<_>) = tasks().partition(started);
+        let mut state: Vec<Resolved> = Vec::with_capacity(begun.len() + waiting.len());
+        for task in begun.into_iter().chain(waiting) {
+            match self.resolve_task(task, &mut state) {
+                Ok(resolved) => state.push(resolved),
+                Err(unresolved) => return Err(self.give_up(&ready.origin, task, unresolved)),
+            }
+        }
+        Ok(state)
+    }
+
+    fn give_up(&mut self, origin: &Origin, task: &PipelineTask, unresolved: Unresolved) -> Stop {
+        match unresolved {
+            Unresolved::Pending => {
+                let message = format!(
+                    "PipelineRun {}/{} awaiting remote resource",
+                    self.namespace(),
+                    self.name()
+                );
+                self.mark_running(task_run_reason::RESOLVING_TASK_REF, &message);
+                Stop::Waiting
+            }
+            Unresolved::NotFound { reason, text } => {
+                let what = if reason == reason::COULDNT_GET_TASK {
+                    "Tasks"
+                } else {
+                    "child Pipelines"
+                };
+                let message = format!(
+                    "Pipeline {}/{} can't be Run; it contains {what} that don't exist: {text}",
+                    origin.namespace, origin.name
+                );
+                self.fail(reason, &message, text)
+            }
+            Unresolved::Unverified(error) => self.unverified(&task.name, &error),
+            Unresolved::Other(error) => {
+                let message = format!(
+                    "{USER_ERROR}PipelineRun {}/{} can't be Run; couldn't resolve all references: {error}",
+                    origin.namespace,
+                    self.name()
+                );
+                self.fail(reason::FAILED_VALIDATION, &message, error)
+            }
+        }
+    }
+
+    /// Asks for all that references need, so that it can be looked up at once.
+    fn ask_for_tasks<'t>(&mut self, tasks: impl Iterator<Item = &'t PipelineTask>) {
+        for task in tasks {
+            if let Some(query) = self.query_for(task) {
+                self.inquiry.ask(query);
+            }
+        }
+    }
+
+    /// What must be asked about `task`; nothing if a child knows its Task already (P-312).
+    fn query_for(&self, task: &PipelineTask) -> Option<Query> {
+        match Kind::of(task) {
+            Kind::Custom => None,
+            Kind::Pipeline => task
+                .pipeline_ref
+                .as_ref()
+                .map(|reference| self.pipeline_query(reference)),
+            Kind::Task => {
+                let reference = task.task_ref.as_ref()?;
+                let name = self.first_task_run(task);
+                let stored = self
+                    .task_run(&name)
+                    .is_some_and(|run| run.status.task_spec.is_some());
+                (!stored).then(|| self.task_query(reference, name))
+            }
+        }
+    }
+
+    /// Name under which the Task of `task` is asked for: of its first child, recorded or to come (P-305).
+    fn first_task_run(&self, task: &PipelineTask) -> String {
+        let recorded =
+            self.run.status.child_references.iter().find(|child| {
+                child.kind == Kind::Task.name() && child.pipeline_task_name == task.name
+            });
+        recorded.map_or_else(
+            || child_name(self.name(), &format!("-{}", task.name)),
+            |child| child.name.clone(),
+        )
+    }
+
+    fn task_query(&self, reference: &tektite_api::v1::TaskRef, task_run: String) -> Query {
+        let namespace = self.namespace().to_owned();
+        if reference.resolver.is_empty() {
+            return Query::Task {
+                namespace,
+                name: reference.name.clone(),
+            };
+        }
+        Query::Remote(RemoteRef {
+            kind: RemoteKind::Task,
+            namespace,
+            run: task_run,
+            resolver: reference.resolver.clone(),
+            // The url of the concise syntax is not passed on here (P-308).
+            url: String::new(),
+            params: reference.params.clone(),
+        })
+    }
+
+    fn task_run(&self, name: &str) -> Option<&Arc<tektite_api::v1::TaskRun>> {
+        self.seen
+            .task_runs
+            .iter()
+            .find(|run| run.metadata.name.as_deref() == Some(name))
+    }
+
+    fn resolve_task(
+        &mut self,
+        task: &PipelineTask,
+        state: &mut [Resolved],
+    ) -> Result<Resolved, Unresolved> {
+        let mut resolved = Resolved {
+            task: task.clone(),
+            kind: Kind::of(task),
+            names: Vec::new(),
+            children: Vec::new(),
+            spec: None,
+            pipeline: None,
+            evaluated: Evaluated::new(),
+            gathered: Default::default(),
+        };
+        let mut others: Vec<&mut Resolved> = state.iter_mut().collect();
+        if let Ok(values) = results::resolve(&resolved, &mut others) {
+            if let Some(error) = results::beyond_array(&values) {
+                return Err(Unresolved::Other(error));
+            }
+            results::pass(&values).task(&mut resolved.task);
+        }
+        let number = matrix::of(&resolved.task).map_or(1, matrix::count);
+        let recorded = &self.run.status.child_references;
+        resolved.names = names::children(recorded, resolved.kind, self.name(), &task.name, number);
+        resolved.children = resolved
+            .names
+            .iter()
+            .filter_map(|name| self.child(resolved.kind, name))
+            .collect();
+        match resolved.kind {
+            Kind::Custom => {}
+            Kind::Pipeline => resolved.pipeline = Some(self.resolve_pipeline(task)?),
+            Kind::Task => resolved.spec = Some(self.resolve_spec(task, &resolved.names)?),
+        }
+        Ok(resolved)
+    }
+
+    /// The object of this name, whoever made it (P-265).
+    fn child(&self, kind: Kind, name: &str) -> Option<Child> {
+        match kind {
+            Kind::Task => self.task_run(name).cloned().map(Child::Task),
+            Kind::Custom => {
+                let run = self
+                    .seen
+                    .custom_runs
+                    .iter()
+                    .find(|run| run.metadata.name.as_deref() == Some(name));
+                run.cloned().map(Child::Custom)
+            }
+            Kind::Pipeline => {
+                let run = self
+                    .seen
+                    .pipeline_runs
+                    .iter()
+                    .find(|run| run.metadata.name.as_deref() == Some(name));
+                run.cloned().map(Child::Pipeline)
+            }
+        }
+    }
+
+    fn resolve_pipeline(&mut self, task: &PipelineTask) -> Result<ResolvedPipeline, Unresolved> {
+        if let Some(spec) = &task.pipeline_spec {
+            return Ok(ResolvedPipeline {
+                name: String::new(),
+                spec: spec.clone(),
+            });
+        }
+        let Some(reference) = &task.pipeline_ref else {
+            let error = format!(
+                "PipelineTask {:?} must specify one of PipelineRef or PipelineSpec",
+                task.name
+            );
+            return Err(Unresolved::Other(error));
+        };
+        let query = self.pipeline_query(reference);
+        match pipeline_of(self.inquiry.ask(query), &reference.name) {
+            Ok((origin, spec)) => Ok(ResolvedPipeline {
+                name: origin.name,
+                spec,
+            }),
+            Err(NotFetched::Unasked | NotFetched::Pending) => Err(Unresolved::Pending),
+            Err(NotFetched::Unverified(error)) => Err(Unresolved::Unverified(error)),
+            Err(NotFetched::Refused(error) | NotFetched::Failed(error)) => {
+                let name = called(&reference.name, &reference.resolver, &reference.params);
+                Err(Unresolved::NotFound {
+                    reason: reason::COULDNT_GET_PIPELINE,
+                    text: format!("Couldn't retrieve Pipeline {name:?}: {error}"),
+                })
+            }
+        }
+    }
+
+    /// The Task behind `task`; results of other tasks are not filled into the reference (P-307).
+    fn resolve_spec(
+        &mut self,
+        task: &PipelineTask,
+        names: &[String],
+    ) -> Result<ResolvedSpec, Unresolved> {
+        let mut found = if let Some(reference) = &task.task_ref {
+            // The last child decides, as the last look-up does.
+            let last = names.last().and_then(|name| self.task_run(name));
+            match last.and_then(|run| run.status.task_spec.clone()) {
+                Some(spec) => ResolvedSpec {
+                    name: reference.name.clone(),
+                    spec,
+                },
+                None => self.fetch_task(task, reference)?,
+            }
+        } else if let Some(embedded) = &task.task_spec {
+            ResolvedSpec {
+                name: String::new(),
+                spec: embedded.task.clone(),
+            }
+        } else {
+            return Err(Unresolved::Other(format!(
+                "PipelineTask {:?} must specify one of TaskRef, TaskSpec, PipelineRef, or PipelineSpec",
+                task.name
+            )));
+        };
+        defaults::task(&mut found.spec);
+        Ok(found)
+    }
+
+    fn fetch_task(
+        &mut self,
+        task: &PipelineTask,
+        reference: &tektite_api::v1::TaskRef,
+    ) -> Result<ResolvedSpec, Unresolved> {
+        let query = self.task_query(reference, self.first_task_run(task));
+        let missing = |error: &str| Unresolved::NotFound {
+            reason: reason::COULDNT_GET_TASK,
+            text: format!(
+                "Couldn't retrieve Task {:?}: {error}",
+                called(&reference.name, &reference.resolver, &reference.params)
+            ),
+        };
+        let (name, spec, verification): (Option<&String>, &TaskSpec, &Verification) =
+            match self.inquiry.ask(query) {
+                Known::Unasked | Known::Pending => return Err(Unresolved::Pending),
+                Known::Missing(message) => return Err(missing(message)),
+                Known::Failed(failure) if failure.kind == FailureKind::Verification => {
+                    return Err(Unresolved::Unverified(failure.message.clone()));
+                }
+                Known::Failed(failure) => return Err(missing(&failure.message)),
+                Known::Found(Found::Task(task)) => (
+                    task.metadata.name.as_ref(),
+                    &task.spec,
+                    &Verification::Skipped,
+                ),
+                Known::Found(Found::Remote(remote)) => match &remote.object {
+                    RemoteObject::Task(task) => (
+                        task.metadata.name.as_ref(),
+                        &task.spec,
+                        &remote.verification,
+                    ),
+                    _ => return Err(missing("resource is not a task")),
+                },
+                Known::Found(_) => return Err(missing("resource is not a task")),
+            };
+        let found = ResolvedSpec {
+            name: name.cloned().unwrap_or_default(),
+            spec: spec.clone(),
+        };
+        self.note_verification(verification);
+        Ok(found)
+    }
+}
+
+/// What a reference is called in a message: its name, or the resolver with the params that tell most (P-292).
+fn called(name: &str, resolver: &str, params: &[Param]) -> String {
+    if !name.trim().is_empty() {
+        return name.to_owned();
+    }
+    let mut text = format!("resolver type {resolver}\n");
+    for param in params {
+        let value = param.value.as_str().map_or_else(
+            || serde_json::to_string(&param.value).unwrap_or_default(),
+            str::to_owned,
+        );
+        match param.name.as_str() {
+            "name" => text.push_str(&format!("name = {value}\n")),
+            "url" => text.push_str(&format!(
+                "url = {}\n",
+                param.value.as_str().unwrap_or_default()
+            )),
+            _ => {}
+        }
+    }
+    text
+}
