@@ -206,7 +206,9 @@ fn quoted(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn graph(tasks: &[(&str, &[&str])]) -> Result<Graph, InvalidGraph> {
+    type Tasks<'a> = &'a [(&'a str, &'a [&'a str])];
+
+    fn graph(tasks: Tasks<'_>) -> Result<Graph, InvalidGraph> {
         let tasks: Vec<(&str, Vec<String>)> = tasks
             .iter()
             .map(|(name, on)| (*name, on.iter().map(|on| (*on).to_owned()).collect()))
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn faults_of_a_graph_have_tektons_words_and_a_cycle_comes_before_an_unknown_task() {
         // P-114, P-115
-        let cases: &[(&[(&str, &[&str])], &str)] = &[
+        let cases: &[(Tasks<'_>, &str)] = &[
             (
                 &[("a", &[]), ("a", &[])],
                 "task a is already present in Graph, can't add it again: duplicate pipeline task",

@@ -136,7 +136,7 @@ fn referenced(
         known.strings.extend(substitution::context(run, "").strings);
         remote(
             RemoteKind::Task,
-            &namespace,
+            run,
             &reference.resolver,
             &reference.name,
             &reference.params,
@@ -182,7 +182,7 @@ fn referenced(
 
 fn remote(
     kind: RemoteKind,
-    namespace: &str,
+    run: &TaskRun,
     resolver: &str,
     name: &str,
     params: &[tektite_api::v1::Param],
@@ -198,7 +198,8 @@ fn remote(
     };
     Query::Remote(RemoteRef {
         kind,
-        namespace: namespace.into(),
+        namespace: run.metadata.namespace.clone().unwrap_or_default(),
+        run: run.metadata.name.clone().unwrap_or_default(),
         resolver: resolver.into(),
         url,
         params,
@@ -270,7 +271,7 @@ fn action<'a>(
     let known = Replacements::of_params(&spec.params, &run.spec.params);
     inquiry.ask(remote(
         RemoteKind::StepAction,
-        &namespace,
+        run,
         &reference.resolver,
         &reference.name,
         &reference.params,
