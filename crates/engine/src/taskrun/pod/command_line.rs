@@ -39,7 +39,7 @@ pub(crate) fn order(steps: &mut [Container], shared: &Shared<'_>) -> Result<(), 
             args.extend([flag.to_owned(), path]);
         }
         if let EntrypointDelivery::ImageVolume { .. } = shared.delivery {
-            args.extend(["-steps".to_owned(), shared.names.join(",")]);
+            args.extend(["-step_names".to_owned(), shared.names.join(",")]);
         }
         args.extend(shared.args.iter().cloned());
         if let Some(step) = declared {
@@ -53,6 +53,9 @@ pub(crate) fn order(steps: &mut [Container], shared: &Shared<'_>) -> Result<(), 
                 .filter(|r| r.value.is_none())
                 .map(|r| r.name.as_str());
             args.extend(["-results".to_owned(), written.collect::<Vec<_>>().join(",")]);
+        }
+        if shared.debug.is_some() {
+            args.extend(["-debug_scripts".to_owned(), shared.names.len().to_string()]);
         }
         if scripts::breaks_on_failure(shared.debug) {
             args.push("-breakpoint_on_failure".into());

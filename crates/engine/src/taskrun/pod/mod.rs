@@ -22,7 +22,7 @@ use tektite_api::names::{annotation, label};
 use tektite_api::v1::{PodTemplate, Sidecar, Step, TaskRun, TaskSpec};
 
 pub use options::{EntrypointDelivery, PodOptions};
-pub use scripts::{DEBUG_SCRIPTS_VARIABLE, SCRIPT_VARIABLE};
+pub use scripts::SCRIPT_VARIABLE;
 
 use super::status::{RESULTS_SIDECAR, from_sidecar_logs};
 use super::{results, step_container_name, timeout};
@@ -115,7 +115,9 @@ pub fn build(
         delivery,
         names: names.clone(),
     };
-    add_debug(&mut step_containers, debug)?;
+    if debug.is_some() {
+        mount_debug(&mut step_containers);
+    }
     command_line::order(&mut step_containers, &shared)?;
     add_env(&mut step_containers, &template, run, config, alpha);
 
@@ -123,7 +125,7 @@ pub fn build(
         steps.iter().any(|s| !s.script.is_empty()) || sidecars.iter().any(|s| !s.script.is_empty());
     let mut volumes = volumes::implicit_volumes();
     volumes.extend(credentials.volumes);
-    if with_scripts || debug.is_some() {
+    if with_scripts {
         volumes.push(volumes::empty_dir("tekton-internal-scripts"));
     }
     if debug.is_some() {
@@ -140,6 +142,7 @@ pub fn build(
         volumes.push(volumes::downward_volume(flags.enable_keep_pod_on_cancel));
     }
     let count = step_containers.len();
+    let working_dirs = working_dirs(&step_containers);
     for (i, container) in step_containers.iter_mut().enumerate() {
         let with_credentials = !flags.disable_creds_init;
         if with_credentials {
@@ -160,7 +163,7 @@ pub fn build(
     volumes.extend(template.volumes.iter().cloned());
     unique_names(&volumes)?;
 
-    let mut init_containers = init_containers(delivery, &names, config);
+    let mut init_containers = init_containers(delivery, &names, &working_dirs, config);
     let mut containers = step_containers;
     let native = flags.enable_kubernetes_sidecar && options.kubernetes_minor >= 29;
     for (mut container, sidecar) in sidecar_containers.into_iter().zip(&sidecars) {
@@ -296,7 +299,7 @@ fn sidecar_containers(sidecars: &[Sidecar], run: &TaskRun, uid: &str) -> Vec<Con
         if !sidecar.script.is_empty() {
             let path = scripts::path("sidecar-script", i, uid);
             scripts::place(&mut container, &sidecar.script, &path);
-            let args = ["-termination_path", "/dev/null", "-script_file", &path].map(str::to_owned);
+            let args = ["-exec", "-script_file", &path].map(str::to_owned);
             command_line::put_entrypoint_first(&mut container, args.to_vec());
             let bin = volumes::mount("tekton-internal-bin", "/tekton/bin", true);
             container.volume_mounts.get_or_insert_default().push(bin);
@@ -306,17 +309,8 @@ fn sidecar_containers(sidecars: &[Sidecar], run: &TaskRun, uid: &str) -> Vec<Con
     sidecars.iter().enumerate().map(place).collect()
 }
 
-/// Mounts and scripts of breakpoints (T-330, T-331).
-fn add_debug(
-    steps: &mut [Container],
-    debug: Option<&tektite_api::v1::TaskRunDebug>,
-) -> Result<(), BuildError> {
-    if debug.is_none() {
-        return Ok(());
-    }
-    let scripts: BTreeMap<&str, String> =
-        scripts::debug_scripts(debug, steps).into_iter().collect();
-    let scripts = serde_json::to_string(&scripts).map_err(|e| BuildError(e.to_string()))?;
+/// Mounts of breakpoints (T-330); each step's entrypoint writes the scripts.
+fn mount_debug(steps: &mut [Container]) {
     for (i, step) in steps.iter_mut().enumerate() {
         step.volume_mounts.get_or_insert_default().extend([
             volumes::mount(
@@ -330,13 +324,7 @@ fn add_debug(
                 false,
             ),
         ]);
-        step.env.get_or_insert_default().push(EnvVar {
-            name: DEBUG_SCRIPTS_VARIABLE.into(),
-            value: Some(scripts.clone()),
-            value_from: None,
-        });
     }
-    Ok(())
 }
 
 /// Environment beside the steps' own (T-248 to T-250).
@@ -386,31 +374,49 @@ fn unique_names(volumes: &[Volume]) -> Result<(), BuildError> {
     }
 }
 
-/// The container that brings the entrypoint, where it does not come as an image volume (T-225).
+/// Working directories that are relative or below `/workspace`, sorted (T-227).
+fn working_dirs(steps: &[Container]) -> Vec<String> {
+    let dirs = steps
+        .iter()
+        .filter_map(|s| s.working_dir.as_deref())
+        .filter(|d| !d.is_empty());
+    let dirs: BTreeSet<String> = dirs.map(volumes::clean_path).collect();
+    dirs.into_iter()
+        .filter(|d| !d.starts_with('/') || d.starts_with("/workspace/"))
+        .collect()
+}
+
+/// The container that brings the entrypoint, where it does not come as an image volume (T-225, T-227).
 fn init_containers(
     delivery: &EntrypointDelivery,
     names: &[String],
+    dirs: &[String],
     config: &Config,
 ) -> Vec<Container> {
     let EntrypointDelivery::InitContainer { image } = delivery else {
         return Vec::new();
     };
-    let command = [
-        "/ko-app/entrypoint",
-        "init",
-        "/ko-app/entrypoint",
-        command_line::ENTRYPOINT,
-    ]
-    .map(str::to_owned);
+    let mut command = vec!["/ko-app/entrypoint".to_owned()];
+    let mut mounts = vec![
+        volumes::mount("tekton-internal-bin", "/tekton/bin", false),
+        volumes::mount("tekton-internal-steps", "/tekton/steps", false),
+    ];
+    if !dirs.is_empty() {
+        command.extend(["-working_dirs".to_owned(), dirs.join(",")]);
+        mounts.push(volumes::mount(
+            "tekton-internal-workspace",
+            "/workspace",
+            false,
+        ));
+    }
+    command.extend(["init", "/ko-app/entrypoint", command_line::ENTRYPOINT].map(str::to_owned));
+    command.extend(names.iter().cloned());
     vec![Container {
         name: "prepare".into(),
         image: Some(image.clone()),
-        working_dir: Some("/".into()),
-        command: Some(command.into_iter().chain(names.iter().cloned()).collect()),
-        volume_mounts: Some(vec![
-            volumes::mount("tekton-internal-bin", "/tekton/bin", false),
-            volumes::mount("tekton-internal-steps", "/tekton/steps", false),
-        ]),
+        working_dir: Some(if dirs.is_empty() { "/" } else { "/workspace" }.into()),
+        command: Some(command),
+        volume_mounts: Some(mounts),
         security_context: options::security_context(config),
         ..Container::default()
     }]

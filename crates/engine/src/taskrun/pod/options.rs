@@ -18,17 +18,17 @@ pub struct PodOptions {
     pub kubernetes_minor: u32,
 }
 
-/// How the entrypoint binary gets into a pod. Scripts travel with the steps in both cases, and a working directory that
-/// is missing is made by the container runtime.
+/// How the entrypoint binary gets into a pod. Scripts travel with the steps in both cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntrypointDelivery {
-    /// An init container `prepare` of this image copies it.
+    /// An init container `prepare` of this image copies it and makes working directories.
     InitContainer {
         /// The entrypoint image, in which the binary is `/ko-app/entrypoint`.
         image: String,
     },
-    /// The image, with the binary at `/entrypoint`, is a volume mounted at `/tekton/bin`; there is no init container.
-    /// Each step's entrypoint gets `-steps <container>,…` and makes the links `/tekton/steps/<container>` and
+    /// The image, with the binary at `/entrypoint`, is a volume mounted at `/tekton/bin`; there is no init container,
+    /// and a working directory that is missing is made by the container runtime.
+    /// Each step's entrypoint gets `-step_names <container>,…` and makes the links `/tekton/steps/<container>` and
     /// `/tekton/steps/<index>` to `/tekton/run/<index>/status` in its own view of `/tekton/steps`.
     ImageVolume {
         /// The entrypoint image.

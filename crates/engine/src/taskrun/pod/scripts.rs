@@ -1,5 +1,5 @@
-//! Scripts: how the text of a step or sidecar becomes a file that its container runs (T-253 to T-256), and the scripts
-//! that release steps from breakpoints (T-331).
+//! Scripts: how the text of a step or sidecar becomes a file that its container runs (T-253 to T-256), and which
+//! steps wait at breakpoints.
 //!
 //! A script travels base64-encoded in an environment variable; the container's entrypoint writes it to its path before
 //! it runs it, so that no other container is needed to place it.
@@ -14,8 +14,8 @@ use crate::child_name::sha256_hex;
 /// Variable in which the entrypoint finds the script; the command does not see it.
 pub const SCRIPT_VARIABLE: &str = "TEKTON_INTERNAL_SCRIPT";
 
-/// Variable in which the entrypoint finds the scripts of breakpoints, as a JSON map from name to base64.
-pub const DEBUG_SCRIPTS_VARIABLE: &str = "TEKTON_INTERNAL_DEBUG_SCRIPTS";
+/// Longest part of a script in one variable: a process gets no text over 128 KiB. Further parts go on in `…_1`, `…_2`.
+const LONGEST_PART: usize = 120_000;
 
 const PREAMBLE: &str = "#!/bin/sh\nset -e\n";
 
@@ -39,11 +39,21 @@ pub(crate) fn file_text(script: &str) -> String {
 /// Makes the container run `script` from `path`. Its entrypoint still needs `-script_file <path>`.
 pub(crate) fn place(container: &mut Container, script: &str, path: &str) {
     container.command = Some(vec![path.to_owned()]);
-    container.env.get_or_insert_default().push(EnvVar {
-        name: SCRIPT_VARIABLE.into(),
-        value: Some(STANDARD.encode(file_text(script))),
-        value_from: None,
-    });
+    let encoded = STANDARD.encode(file_text(script));
+    let env = container.env.get_or_insert_default();
+    for (part, start) in (0..encoded.len()).step_by(LONGEST_PART).enumerate() {
+        let name = if part == 0 {
+            SCRIPT_VARIABLE.to_owned()
+        } else {
+            format!("{SCRIPT_VARIABLE}_{part}")
+        };
+        let value = encoded[start..encoded.len().min(start + LONGEST_PART)].to_owned();
+        env.push(EnvVar {
+            name,
+            value: Some(value),
+            value_from: None,
+        });
+    }
     container
         .volume_mounts
         .get_or_insert_default()
@@ -74,55 +84,6 @@ pub(crate) fn needs_debug(debug: Option<&TaskRunDebug>) -> bool {
         || debug
             .and_then(|d| d.breakpoints.as_ref())
             .is_some_and(|b| !b.before_steps.is_empty())
-}
-
-/// The scripts a user runs in a step that waits at a breakpoint, by file name (T-331).
-pub(crate) fn debug_scripts(
-    debug: Option<&TaskRunDebug>,
-    steps: &[Container],
-) -> Vec<(&'static str, String)> {
-    let mut scripts = Vec::new();
-    let count = steps.len();
-    if breaks_on_failure(debug) {
-        scripts.push((
-            "debug-continue",
-            release(
-                count,
-                &["touch \"$run/out\"", "echo 0 > \"$run/out.breakpointexit\""],
-            ),
-        ));
-        scripts.push((
-            "debug-fail-continue",
-            release(
-                count,
-                &[
-                    "touch \"$run/out.err\"",
-                    "echo 1 > \"$run/out.breakpointexit\"",
-                ],
-            ),
-        ));
-    }
-    if steps.iter().any(|s| breaks_before(debug, &s.name)) {
-        scripts.push((
-            "debug-beforestep-continue",
-            release(count, &["echo 0 > \"$run/out.beforestepexit\""]),
-        ));
-        scripts.push((
-            "debug-beforestep-fail-continue",
-            release(count, &["echo 1 > \"$run/out.beforestepexit.err\""]),
-        ));
-    }
-    scripts
-}
-
-/// A script that finds out which step it runs in and then does `lines`.
-fn release(steps: usize, lines: &[&str]) -> String {
-    format!(
-        "{PREAMBLE}step=$(ls /tekton/debug/info | grep -E '^[0-9]+$' | tail -n 1)\n\
-         if [ -z \"$step\" ] || [ \"$step\" -ge {steps} ]; then\n  echo \"No step waits here\"\n  exit 0\nfi\n\
-         run=/tekton/run/$step\n{}\necho \"Executing step $step...\"\n",
-        lines.join("\n")
-    )
 }
 
 #[cfg(test)]
@@ -160,5 +121,28 @@ mod tests {
             STANDARD.decode(encoded).unwrap(),
             b"#!/bin/sh\nset -e\necho"
         );
+    }
+
+    #[test]
+    fn a_script_too_long_for_one_variable_goes_on_in_the_next() {
+        let script = format!("#!/bin/sh\n{}", "x".repeat(200_000));
+        let mut container = Container::default();
+        place(&mut container, &script, "/p");
+        let env = container.env.unwrap();
+        let names: Vec<_> = env.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "TEKTON_INTERNAL_SCRIPT",
+                "TEKTON_INTERNAL_SCRIPT_1",
+                "TEKTON_INTERNAL_SCRIPT_2"
+            ]
+        );
+        assert!(
+            env.iter()
+                .all(|e| e.value.as_ref().unwrap().len() < 128 << 10)
+        );
+        let encoded: String = env.iter().filter_map(|e| e.value.clone()).collect();
+        assert_eq!(STANDARD.decode(encoded).unwrap(), script.as_bytes());
     }
 }
