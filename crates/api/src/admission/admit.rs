@@ -12,7 +12,7 @@ use crate::{config::Config, crd, shape};
 pub fn admit(object: &Value, config: &Config) -> Result<(Value, Vec<Warning>), Refusal> {
     let request = Request::create(object);
     let kind = request.kind;
-    if let Err(message) = shape::decode("meta.ObjectMeta", &object["metadata"], false) {
+    if let Err(message) = shape::decode_exactly("meta.ObjectMeta", &object["metadata"]) {
         let version = request.version;
         let text =
             format!("{kind} in version {version:?} cannot be handled as a {kind}: {message}");

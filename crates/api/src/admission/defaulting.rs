@@ -34,11 +34,6 @@ pub fn default(request: &Request<'_>, config: &Config) -> Result<Value, Refusal>
              calling MarshalJSON for type {type_}: impossible ParamValues.Type: \"\""
         )));
     }
-    if let Some(place) = decoded.odd_objects.first() {
-        return Err(Refusal::bad_request(format!(
-            "mutation failed: cannot decode incoming new object: the values of an object param must be strings: {place}"
-        )));
-    }
     let mut object = decoded.value;
     restore_metadata(request.object, &mut object);
     set_defaults(request, config, &mut object);
@@ -68,7 +63,7 @@ fn restore_metadata(from: &Value, to: &mut Value) {
     };
 }
 
-fn set_defaults(request: &Request<'_>, config: &Config, object: &mut Value) {
+pub(super) fn set_defaults(request: &Request<'_>, config: &Config, object: &mut Value) {
     let v1 = request.version == "v1";
     match request.kind {
         "Task" => task_spec(&mut object["spec"], config, v1),

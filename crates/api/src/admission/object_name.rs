@@ -7,10 +7,19 @@ use crate::names_of_objects::subdomain_errors;
 
 /// Makes up a name for an object that wants one, as the API server does before it asks the webhooks.
 pub(super) fn generate(object: &mut Value) {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| {
+        object["metadata"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (name, prefix) = (text("name"), text("generateName"));
     if name.is_empty() && !prefix.is_empty() {
-        object["metadata"]["name"] = format!("{prefix}xxxxx").into();
+        // The random part must fit into 63 bytes with the rest.
+        let end = (0..=prefix.len().min(58))
+            .rfind(|at| prefix.is_char_boundary(*at))
+            .unwrap_or_default();
+        object["metadata"]["name"] = format!("{}xxxxx", &prefix[..end]).into();
     }
 }
 
@@ -39,8 +48,7 @@ pub(super) fn check(object: &Value, request: &Request<'_>) -> Result<(), Refusal
             "metadata.name",
         ));
     } else {
-        let shown =
-            |message: &str| format!("metadata.name: Invalid value: {name:?}: {message}");
+        let shown = |message: &str| format!("metadata.name: Invalid value: {name:?}: {message}");
         found.extend(
             subdomain_errors(name)
                 .into_iter()

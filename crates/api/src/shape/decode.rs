@@ -12,8 +12,6 @@ pub(crate) struct Decoded {
     pub value: Value,
     /// A param value that was never given, which Go cannot write (T-012): its Go type and where it is.
     pub missing: Option<(&'static str, String)>,
-    /// Objects given as param values whose leaves are not all text. Go's webhook panics on them; ours refuses.
-    pub odd_objects: Vec<String>,
 }
 
 /// What a field holds after decoding: nothing, or what Go writes for it.
@@ -26,6 +24,8 @@ struct Decoder {
     strict: bool,
     /// Whether empty lists and maps that were given stay, although Go leaves them out.
     keep_empty: bool,
+    /// Whether names must match in case, as they must for Kubernetes' own decoder.
+    exact: bool,
     /// The first finding; Go goes on after it, but reports only that.
     saved: Option<String>,
     /// Name of the innermost struct, for messages.
@@ -35,7 +35,6 @@ struct Decoder {
     /// Where we are in the document, with indexes.
     path: Vec<String>,
     missing: Option<(&'static str, String)>,
-    odd_objects: Vec<String>,
 }
 
 /// Stops decoding at once: an error of a type with its own decoder.
@@ -46,7 +45,36 @@ struct Abort(String);
 /// # Errors
 /// Go's words for the first thing that does not fit.
 pub(crate) fn decode(root: &str, value: &Value, strict: bool) -> Result<Decoded, String> {
-    run(root, value, strict, false)
+    run(
+        root,
+        value,
+        Mode {
+            strict,
+            ..Mode::default()
+        },
+    )
+}
+
+/// Decodes as the API server itself does: names match exactly, unknown ones are let through.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_exactly(root: &str, value: &Value) -> Result<Decoded, String> {
+    run(
+        root,
+        value,
+        Mode {
+            exact: true,
+            ..Mode::default()
+        },
+    )
+}
+
+#[derive(Default)]
+struct Mode {
+    strict: bool,
+    keep_empty: bool,
+    exact: bool,
 }
 
 /// Decodes strictly, but lets empty lists and maps that were given stay, since defaulting tells them from none.
@@ -54,23 +82,31 @@ pub(crate) fn decode(root: &str, value: &Value, strict: bool) -> Result<Decoded,
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_keeping_empty(root: &str, value: &Value) -> Result<Decoded, String> {
-    run(root, value, true, true)
+    run(
+        root,
+        value,
+        Mode {
+            strict: true,
+            keep_empty: true,
+            exact: false,
+        },
+    )
 }
 
-fn run(root: &str, value: &Value, strict: bool, keep_empty: bool) -> Result<Decoded, String> {
+fn run(root: &str, value: &Value, mode: Mode) -> Result<Decoded, String> {
     let id = shapes()
         .id(root)
         .ok_or_else(|| format!("no shape named {root}"))?;
     let root = &Type::Ref(id);
     let mut decoder = Decoder {
-        strict,
-        keep_empty,
+        strict: mode.strict,
+        keep_empty: mode.keep_empty,
+        exact: mode.exact,
         saved: None,
         struct_: None,
         stack: vec![],
         path: vec![],
         missing: None,
-        odd_objects: vec![],
     };
     let slot = decoder
         .decode(root, value)
@@ -85,7 +121,6 @@ fn run(root: &str, value: &Value, strict: bool, keep_empty: bool) -> Result<Deco
     Ok(Decoded {
         value,
         missing: decoder.missing,
-        odd_objects: decoder.odd_objects,
     })
 }
 
@@ -106,8 +141,13 @@ impl Decoder {
     }
 
     fn mismatch(&mut self, what: &str, type_: &Type) -> Slot {
-        let type_ = shapes().go_name(type_);
-        let message = match self.struct_ {
+        let message = self.mismatch_text(what, &shapes().go_name(type_));
+        self.save(message);
+        Slot::Zero
+    }
+
+    fn mismatch_text(&self, what: &str, type_: &str) -> String {
+        match self.struct_ {
             Some(name) => {
                 let path = self.stack.join(".");
                 format!(
@@ -115,9 +155,7 @@ impl Decoder {
                 )
             }
             None => format!("json: cannot unmarshal {what} into Go value of type {type_}"),
-        };
-        self.save(message);
-        Slot::Zero
+        }
     }
 
     fn decode(&mut self, type_: &Type, value: &Value) -> Result<Slot, Abort> {
@@ -135,7 +173,9 @@ impl Decoder {
                 Slot::Zero => Slot::Set(self.zero(of)),
                 set => set,
             },
-            (Type::Param(_), _) => self.param(value),
+            (Type::Param(_), _) => Slot::Set(
+                serde_json::to_value(ParamValue::from_value(value.clone())).unwrap_or_default(),
+            ),
             (Type::Raw, Value::Null) => Slot::Zero,
             (Type::Raw, other) => Slot::Set(other.clone()),
             (Type::Quantity, Value::Null) => Slot::Zero,
@@ -155,9 +195,7 @@ impl Decoder {
                         } else {
                             kind_of(other).into()
                         };
-                        return Err(Abort(format!(
-                            "json: cannot unmarshal {what} into Go value of type int32"
-                        )));
+                        return Err(Abort(self.mismatch_text(&what, "int32")));
                     }
                 }
             }
@@ -175,9 +213,7 @@ impl Decoder {
             }
             (Type::Duration | Type::Time, other) => {
                 let what = kind_of(other);
-                return Err(Abort(format!(
-                    "json: cannot unmarshal {what} into Go value of type string"
-                )));
+                return Err(Abort(self.mismatch_text(what, "string")));
             }
             (_, Value::Null) => Slot::Zero,
             (Type::String, Value::String(_)) | (Type::Bool, Value::Bool(_)) => {
@@ -225,16 +261,6 @@ impl Decoder {
         })
     }
 
-    fn param(&mut self, value: &Value) -> Slot {
-        if let Value::Object(pairs) = value
-            && !pairs.values().all(|v| v.is_string() || v.is_null())
-        {
-            self.odd_objects.push(self.place());
-        }
-        let typed = ParamValue::from_value(value.clone());
-        Slot::Set(serde_json::to_value(typed).unwrap_or_default())
-    }
-
     fn place(&self) -> String {
         let mut place = String::new();
         for part in &self.path {
@@ -249,7 +275,7 @@ impl Decoder {
     fn object(&mut self, of: &'static Struct, pairs: &Map<String, Value>) -> Result<Value, Abort> {
         let mut given: Map<String, Value> = Map::new();
         for (key, value) in sorted(pairs) {
-            let Some(found) = shapes().field(of, key) else {
+            let Some(found) = shapes().field(of, key, self.exact) else {
                 if self.strict {
                     self.save(format!("json: unknown field {key:?}"));
                 }
@@ -415,7 +441,7 @@ mod tests {
             (
                 "v1.TaskRun",
                 json!({"spec": {"timeout": 5}}),
-                "json: cannot unmarshal number into Go value of type string",
+                "json: cannot unmarshal number into Go struct field TaskRunSpec.spec.timeout of type string",
             ),
             (
                 "v1.TaskRun",

@@ -20,6 +20,6 @@ mod number;
 mod quantity;
 mod table;
 
-pub(crate) use decode::{Decoded, decode, decode_keeping_empty};
+pub(crate) use decode::{Decoded, decode, decode_exactly, decode_keeping_empty};
 pub(crate) use number::go_json;
 pub(crate) use table::{Field, Shape, Struct, Type, shapes};

@@ -168,10 +168,14 @@ impl Shapes {
         }
     }
 
-    /// The field that Go's decoder takes for `key`: the exact name first, else any that differs only in case.
-    pub(crate) fn field<'a>(&'a self, of: &'a Struct, key: &str) -> Option<Found<'a>> {
-        self.search(of, &|name| name == key, &mut Vec::new())
-            .or_else(|| self.search(of, &|name| name.eq_ignore_ascii_case(key), &mut Vec::new()))
+    /// The field that Go's decoder takes for `key`: the exact name first, else (unless `exact`)
+    /// any that differs only in case.
+    pub(crate) fn field<'a>(&'a self, of: &'a Struct, key: &str, exact: bool) -> Option<Found<'a>> {
+        let found = self.search(of, &|name| name == key, &mut Vec::new());
+        if found.is_some() || exact {
+            return found;
+        }
+        self.search(of, &|name| name.eq_ignore_ascii_case(key), &mut Vec::new())
     }
 
     /// Shallow names win over embedded ones, as in Go.
