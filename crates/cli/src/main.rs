@@ -3,10 +3,16 @@
 
 mod arguments;
 mod commands;
+mod connect;
+mod data_dir;
 mod diagnostic;
 mod exit;
+mod follow;
 mod lint;
+mod logging;
 mod manifest;
+mod objects;
+mod report;
 mod terminal;
 mod view;
 

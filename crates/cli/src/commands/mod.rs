@@ -1,17 +1,38 @@
 //! One module per command.
 
+mod cancel;
+mod describe;
 mod lint;
+mod list;
+mod logs;
+
+use std::future::Future;
 
 use crate::arguments::{Arguments, Command};
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::logging;
 
 /// Does what the arguments say.
 pub fn dispatch(arguments: Arguments) -> Outcome {
+    logging::start(arguments.verbose);
     match arguments.command {
         Command::Lint(arguments) => lint::run(&arguments),
-        other => Err(crate::exit::Failure::new(
-            crate::exit::Exit::Failed,
-            format!("not built yet: {other:?}"),
-        )),
+        Command::List(arguments) => on_one_thread(list::run(arguments)),
+        Command::Describe(arguments) => on_one_thread(describe::run(arguments)),
+        Command::Logs(arguments) => on_one_thread(logs::run(arguments)),
+        Command::Cancel(arguments) => on_one_thread(cancel::run(arguments)),
+        other => Err(Failure::new(Exit::Failed, format!("not built yet: {other:?}"))),
+    }
+}
+
+/// Clients need no more than one thread.
+fn on_one_thread(work: impl Future<Output = Outcome>) -> Outcome {
+    run_on(&mut tokio::runtime::Builder::new_current_thread(), work)
+}
+
+fn run_on(builder: &mut tokio::runtime::Builder, work: impl Future<Output = Outcome>) -> Outcome {
+    match builder.enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::new(Exit::Failed, format!("cannot start: {error}"))),
     }
 }

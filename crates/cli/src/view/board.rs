@@ -1,6 +1,6 @@
 //! Collects the objects as they are seen and turns them into views.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -54,6 +54,7 @@ pub struct Board {
     roots: Vec<Root>,
     pipelines: BTreeMap<String, Seen<PipelineRun>>,
     tasks: BTreeMap<String, Seen<TaskRun>>,
+    deleted: BTreeSet<String>,
 }
 
 impl Board {
@@ -63,6 +64,7 @@ impl Board {
             roots,
             pipelines: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            deleted: BTreeSet::new(),
         }
     }
 
@@ -87,7 +89,7 @@ impl Board {
 
     /// Whether all followed runs have ended.
     pub fn is_done(&self) -> bool {
-        self.roots.iter().all(|root| match root.kind {
+        self.roots.iter().all(|root| self.deleted.contains(&root.name) || match root.kind {
             RootKind::PipelineRun => self
                 .pipelines
                 .get(&root.name)
@@ -97,6 +99,23 @@ impl Board {
                 .get(&root.name)
                 .is_some_and(|seen| seen.object.is_done()),
         })
+    }
+
+    /// Whether the last state of every task of the followed runs has been seen too.
+    pub fn is_settled(&self) -> bool {
+        let ended = |name: &str| {
+            self.deleted.contains(name) || self.tasks.get(name).is_some_and(|seen| seen.object.is_done())
+        };
+        let pipelines_are = self.pipelines.values().all(|pipeline| {
+            let mut children = pipeline.object.status.child_references.iter();
+            pipeline.object.is_done() && children.all(|child| child.kind != "TaskRun" || ended(&child.name))
+        });
+        pipelines_are && self.roots.iter().all(|root| root.kind == RootKind::PipelineRun || ended(&root.name))
+    }
+
+    /// A run that was deleted: nobody waits for it any more.
+    pub fn forget(&mut self, name: &str) {
+        self.deleted.insert(name.to_owned());
     }
 
     /// What the task of a TaskRun is called.
