@@ -95,7 +95,7 @@ pub struct Run {
     /// Print the final objects on standard output; logs go to standard error
     #[arg(short, long, value_enum)]
     pub output: Option<Format>,
-    /// Accept what plain Tekton accepts: unknown fields and surplus params are only warned about
+    /// Only warn about what plain Tekton accepts, such as surplus params
     #[arg(long)]
     pub lenient: bool,
     /// Image names to replace: a file such as the images.yaml that may lie beside the manifests

@@ -18,12 +18,21 @@ pub struct Connection {
 
 /// Connects to the cluster that the arguments name, or else to the nearest one.
 pub async fn connect(target: &Target) -> Result<Connection, Failure> {
-    let options = KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: target.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     let (kubeconfig, origin) = read(target)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
-        Failure::new(Exit::Refused, format!("{origin}: {error}")).hint("check the file, and the name of the context")
-    })?;
-    let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| {
+            Failure::new(Exit::Refused, format!("{origin}: {error}"))
+                .hint("check the file, and the name of the context")
+        })?;
+    let namespace = target
+        .namespace
+        .clone()
+        .unwrap_or_else(|| config.default_namespace.clone());
     let client = kube::Client::try_from(config)
         .map_err(|error| Failure::new(Exit::Refused, format!("{origin}: {error}")))?;
     Ok(Connection { client, namespace })
@@ -53,8 +62,10 @@ fn read(target: &Target) -> Result<(Kubeconfig, String), Failure> {
 fn from_file(path: PathBuf) -> Result<(Kubeconfig, String), Failure> {
     match Kubeconfig::read_from(&path) {
         Ok(kubeconfig) => Ok((kubeconfig, path.display().to_string())),
-        Err(error) => Err(Failure::new(Exit::Refused, format!("{}: {error}", path.display()))
-            .hint("--kubeconfig takes a file that `tektite up` or another cluster wrote")),
+        Err(error) => Err(
+            Failure::new(Exit::Refused, format!("{}: {error}", path.display()))
+                .hint("--kubeconfig takes a file that `tektite up` or another cluster wrote"),
+        ),
     }
 }
 
@@ -66,7 +77,9 @@ fn no_cluster() -> Failure {
 /// An API error as a failure.
 pub fn api_failure(doing: &str, error: kube::Error) -> Failure {
     match error {
-        kube::Error::Api(status) => Failure::new(Exit::Failed, format!("{doing}: {}", status.message)),
+        kube::Error::Api(status) => {
+            Failure::new(Exit::Failed, format!("{doing}: {}", status.message))
+        }
         kube::Error::Service(error) => {
             let mut text = error.to_string();
             let mut source = error.source();

@@ -11,7 +11,11 @@ pub fn of(arguments: &DataDir) -> PathBuf {
 
 /// `$TEKTITE_DATA_DIR`, else `/var/lib/tektite` for root, else `$XDG_DATA_HOME/tektite`.
 pub fn default_dir() -> PathBuf {
-    let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let from = |variable: &str| {
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     if let Some(directory) = from("TEKTITE_DATA_DIR") {
         return directory;
     }

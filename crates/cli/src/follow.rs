@@ -71,7 +71,9 @@ impl Follower {
             match root.kind {
                 RootKind::PipelineRun => follower.watch_pipeline_run(&root.name),
                 RootKind::TaskRun => {
-                    follower.watch_task_runs(watcher::Config::default().fields(&format!("metadata.name={}", root.name)));
+                    follower.watch_task_runs(
+                        watcher::Config::default().fields(&format!("metadata.name={}", root.name)),
+                    );
                 }
             }
         }
@@ -86,11 +88,17 @@ impl Follower {
     /// The next thing that happens. Safe to cancel.
     pub async fn next(&mut self) -> Event {
         // The sender lives in `self`, so the channel never closes.
-        let Some(event) = self.events.recv().await else { std::future::pending().await };
+        let Some(event) = self.events.recv().await else {
+            std::future::pending().await
+        };
         match &event {
             Event::TaskRun(run) => self.open_logs_of(run),
             Event::PipelineRun(run) => {
-                let children = run.status.child_references.iter().filter(|child| child.kind == "PipelineRun");
+                let children = run
+                    .status
+                    .child_references
+                    .iter()
+                    .filter(|child| child.kind == "PipelineRun");
                 let names: Vec<String> = children.map(|child| child.name.clone()).collect();
                 names.iter().for_each(|name| self.watch_pipeline_run(name));
             }
@@ -104,15 +112,25 @@ impl Follower {
         if !self.watched.insert(name.to_owned()) {
             return;
         }
-        let api: Api<PipelineRun> = Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
+        let api: Api<PipelineRun> =
+            Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        self.tasks.spawn(pump(watcher(api, config), self.sender.clone(), |run| Event::PipelineRun(Box::new(run))));
-        self.watch_task_runs(watcher::Config::default().labels(&format!("{}={name}", label::PIPELINE_RUN)));
+        self.tasks
+            .spawn(pump(watcher(api, config), self.sender.clone(), |run| {
+                Event::PipelineRun(Box::new(run))
+            }));
+        self.watch_task_runs(
+            watcher::Config::default().labels(&format!("{}={name}", label::PIPELINE_RUN)),
+        );
     }
 
     fn watch_task_runs(&mut self, config: watcher::Config) {
-        let api: Api<TaskRun> = Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
-        self.tasks.spawn(pump(watcher(api, config), self.sender.clone(), |run| Event::TaskRun(Box::new(run))));
+        let api: Api<TaskRun> =
+            Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
+        self.tasks
+            .spawn(pump(watcher(api, config), self.sender.clone(), |run| {
+                Event::TaskRun(Box::new(run))
+            }));
     }
 
     fn open_logs_of(&mut self, run: &TaskRun) {
@@ -124,8 +142,15 @@ impl Follower {
                 continue;
             }
             self.open_logs += 1;
-            let api: Api<Pod> = Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
-            let log = Log { task_run: name.clone(), pod, container, step, follow: self.follow_logs };
+            let api: Api<Pod> =
+                Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
+            let log = Log {
+                task_run: name.clone(),
+                pod,
+                container,
+                step,
+                follow: self.follow_logs,
+            };
             self.tasks.spawn(log.read(api, self.sender.clone()));
         }
     }
@@ -133,11 +158,28 @@ impl Follower {
 
 /// Pod, container and name of every step that has started.
 fn started_steps(status: &TaskRunStatus) -> Vec<(String, String, String)> {
-    let began = |step: &&StepState| step.running.is_some() || step.terminated.as_ref().is_some_and(|t| t.started_at.is_some());
+    let began = |step: &&StepState| {
+        step.running.is_some()
+            || step
+                .terminated
+                .as_ref()
+                .is_some_and(|t| t.started_at.is_some())
+    };
     let triple = |step: &StepState| {
-        let short = step.container.strip_prefix("step-").unwrap_or(&step.container);
-        let name = if step.name.is_empty() { short } else { &step.name };
-        (status.pod_name.clone(), step.container.clone(), name.to_owned())
+        let short = step
+            .container
+            .strip_prefix("step-")
+            .unwrap_or(&step.container);
+        let name = if step.name.is_empty() {
+            short
+        } else {
+            &step.name
+        };
+        (
+            status.pod_name.clone(),
+            step.container.clone(),
+            name.to_owned(),
+        )
     };
     if status.pod_name.is_empty() {
         return Vec::new();
@@ -156,7 +198,9 @@ async fn pump<K>(
     while let Some(event) = stream.next().await {
         let event = match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => wrap(object),
-            Ok(watcher::Event::Delete(object)) => Event::Deleted(object.meta().name.clone().unwrap_or_default()),
+            Ok(watcher::Event::Delete(object)) => {
+                Event::Deleted(object.meta().name.clone().unwrap_or_default())
+            }
             Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
             Err(error) => {
                 tracing::warn!(%error, "watch broken; trying again");
@@ -188,21 +232,34 @@ impl Log {
             match self.read_once(&api, &sender, &mut delivered).await {
                 Ok(()) => break,
                 Err(Trouble::Gone) => break,
-                Err(Trouble::Transient(error)) => tracing::debug!(%error, pod = self.pod, step = self.step, "log"),
+                Err(Trouble::Transient(error)) => {
+                    tracing::debug!(%error, pod = self.pod, step = self.step, "log")
+                }
             }
         }
         let _ = sender.send(Event::LogEnded).await;
     }
 
-    async fn read_once(&self, api: &Api<Pod>, sender: &mpsc::Sender<Event>, delivered: &mut usize) -> Result<(), Trouble> {
-        let params =
-            LogParams { container: Some(self.container.clone()), follow: self.follow, ..LogParams::default() };
+    async fn read_once(
+        &self,
+        api: &Api<Pod>,
+        sender: &mpsc::Sender<Event>,
+        delivered: &mut usize,
+    ) -> Result<(), Trouble> {
+        let params = LogParams {
+            container: Some(self.container.clone()),
+            follow: self.follow,
+            ..LogParams::default()
+        };
         let mut reader = api.log_stream(&self.pod, &params).await?;
         let mut buffer = Vec::new();
         let mut line_number = 0;
         loop {
             buffer.clear();
-            let read = reader.read_until(b'\n', &mut buffer).await.map_err(|e| Trouble::Transient(e.to_string()))?;
+            let read = reader
+                .read_until(b'\n', &mut buffer)
+                .await
+                .map_err(|e| Trouble::Transient(e.to_string()))?;
             if read == 0 {
                 return Ok(());
             }
@@ -214,7 +271,11 @@ impl Log {
                 buffer.pop();
             }
             let line = String::from_utf8_lossy(&buffer).into_owned();
-            let event = Event::Line { task_run: self.task_run.clone(), step: self.step.clone(), line };
+            let event = Event::Line {
+                task_run: self.task_run.clone(),
+                step: self.step.clone(),
+                line,
+            };
             if sender.send(event).await.is_err() {
                 return Ok(());
             }

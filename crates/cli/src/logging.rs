@@ -6,7 +6,9 @@ use crate::terminal::Terminal;
 
 /// Turns logging on if it was asked for. `TEKTITE_LOG` takes the filters of `tracing-subscriber`.
 pub fn start(verbose: u8) {
-    let wanted = std::env::var("TEKTITE_LOG").ok().filter(|value| !value.is_empty());
+    let wanted = std::env::var("TEKTITE_LOG")
+        .ok()
+        .filter(|value| !value.is_empty());
     let filter = match (wanted, verbose) {
         (Some(filter), _) => filter,
         (None, 0) => return,

@@ -16,25 +16,41 @@ pub async fn find_run(connection: &Connection, text: &str) -> Result<Root, Failu
             "pipelinerun" | "pipelineruns" | "pr" | "prs" => (&[RootKind::PipelineRun], name),
             "taskrun" | "taskruns" | "tr" | "trs" => (&[RootKind::TaskRun], name),
             _ => {
-                return Err(Failure::new(Exit::Refused, format!("{kind} is not a kind of run"))
-                    .hint("write pipelinerun/NAME or taskrun/NAME"));
+                return Err(
+                    Failure::new(Exit::Refused, format!("{kind} is not a kind of run"))
+                        .hint("write pipelinerun/NAME or taskrun/NAME"),
+                );
             }
         },
         None => (&[RootKind::PipelineRun, RootKind::TaskRun], text),
     };
     for kind in kinds {
         let found = match kind {
-            RootKind::PipelineRun => api::<PipelineRun>(connection).get_metadata_opt(name).await,
-            RootKind::TaskRun => api::<TaskRun>(connection).get_metadata_opt(name).await,
+            RootKind::PipelineRun => api::<PipelineRun>(connection)
+                .get_metadata_opt(name)
+                .await
+                .map(|found| found.is_some()),
+            RootKind::TaskRun => api::<TaskRun>(connection)
+                .get_metadata_opt(name)
+                .await
+                .map(|found| found.is_some()),
         };
         match found {
-            Ok(Some(_)) => return Ok(Root { kind: *kind, name: name.to_owned() }),
-            Ok(None) => {}
+            Ok(true) => {
+                return Ok(Root {
+                    kind: *kind,
+                    name: name.to_owned(),
+                });
+            }
+            Ok(false) => {}
             Err(error) => return Err(api_failure("cannot look for the run", error)),
         }
     }
-    Err(Failure::new(Exit::Failed, format!("no run {text} in namespace {}", connection.namespace))
-        .hint("`tektite list` shows the runs there are"))
+    Err(Failure::new(
+        Exit::Failed,
+        format!("no run {text} in namespace {}", connection.namespace),
+    )
+    .hint("`tektite list` shows the runs there are"))
 }
 
 /// The namespace's objects of a Tekton kind.
@@ -55,7 +71,10 @@ pub fn print_one(object: &Value, format: Format) -> String {
 
 /// Objects as one `List`.
 pub fn print_list(items: Vec<Value>, format: Format) -> String {
-    print_one(&json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}), format)
+    print_one(
+        &json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}),
+        format,
+    )
 }
 
 /// A typed object as JSON.

@@ -52,7 +52,9 @@ impl Report {
             start: Instant::now(),
             destination,
             terminal,
-            style: Style { fancy: terminal.colours },
+            style: Style {
+                fancy: terminal.colours,
+            },
             screen: (live && terminal.interactive).then(|| Screen::new(io::BufWriter::new(out))),
             pending: String::new(),
             last: BTreeMap::new(),
@@ -72,7 +74,9 @@ impl Report {
         loop {
             if self.board.is_done() {
                 let since = *quiet_since.get_or_insert_with(Instant::now);
-                if (self.board.is_settled() && follower.open_logs() == 0) || since.elapsed() > PATIENCE {
+                if (self.board.is_settled() && follower.open_logs() == 0)
+                    || since.elapsed() > PATIENCE
+                {
                     break;
                 }
             }
@@ -117,7 +121,11 @@ impl Report {
             Event::PipelineRun(run) => self.board.see_pipeline_run(*run, now),
             Event::TaskRun(run) => self.board.see_task_run(*run, now),
             Event::Deleted(name) => self.board.forget(&name),
-            Event::Line { task_run, step, line } => self.line(&task_run, &step, &line),
+            Event::Line {
+                task_run,
+                step,
+                line,
+            } => self.line(&task_run, &step, &line),
             Event::LogEnded => {}
         }
     }
@@ -125,7 +133,11 @@ impl Report {
     fn line(&mut self, task_run: &str, step: &str, line: &str) {
         let task = self.board.label(task_run);
         let prefix = self.style.prefix(&task, step);
-        let text = if self.terminal.interactive { tame(line) } else { line.trim_end_matches('\r').to_owned() };
+        let text = if self.terminal.interactive {
+            tame(line)
+        } else {
+            line.trim_end_matches('\r').to_owned()
+        };
         self.pending.push_str(&format!("{prefix} {text}\n"));
         let kept = self.last.entry((task, step.to_owned())).or_default();
         kept.push_back(text);
@@ -151,7 +163,13 @@ impl Report {
         };
         let views = self.board.views(self.start.elapsed());
         let height = self.terminal.height.saturating_sub(2);
-        let lines = tree::lines(&views, self.style, self.terminal.width - 1, height, self.frame);
+        let lines = tree::lines(
+            &views,
+            self.style,
+            self.terminal.width - 1,
+            height,
+            self.frame,
+        );
         // A terminal that went away is no reason to stop the run.
         let _ = screen.draw(&pending, &lines);
     }
@@ -161,15 +179,19 @@ impl Report {
         if let Some(screen) = &mut self.screen {
             let _ = screen.draw(&std::mem::take(&mut self.pending), &[]);
         }
-        let last: LastLines =
-            self.last.iter().map(|(key, lines)| (key.clone(), lines.iter().cloned().collect())).collect();
+        let last: LastLines = self
+            .last
+            .iter()
+            .map(|(key, lines)| (key.clone(), lines.iter().cloned().collect()))
+            .collect();
         let views = self.board.views(self.start.elapsed());
         self.print(&summary::render(&views, &last, self.style));
     }
 
     /// A line of our own, such as "cancelling".
     pub fn say(&mut self, text: &str) {
-        self.pending.push_str(&format!("{}\n", self.style.bold(text)));
+        self.pending
+            .push_str(&format!("{}\n", self.style.bold(text)));
         self.draw();
     }
 

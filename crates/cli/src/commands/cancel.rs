@@ -15,8 +15,14 @@ use crate::view::{Root, RootKind};
 pub async fn run(arguments: Cancel) -> Outcome {
     let connection = connect(&arguments.target).await?;
     let root = objects::find_run(&connection, &arguments.run).await?;
-    cancel(&connection, &root).await.map_err(|error| api_failure("cannot cancel the run", error))?;
-    print(&format!("{} {} is being cancelled\n", root.kind.as_str(), root.name));
+    cancel(&connection, &root)
+        .await
+        .map_err(|error| api_failure("cannot cancel the run", error))?;
+    print(&format!(
+        "{} {} is being cancelled\n",
+        root.kind.as_str(),
+        root.name
+    ));
     Ok(Exit::Success)
 }
 
@@ -26,11 +32,17 @@ pub async fn cancel(connection: &Connection, root: &Root) -> Result<(), kube::Er
     match root.kind {
         RootKind::PipelineRun => {
             let patch = Patch::Merge(json!({"spec": {"status": "Cancelled"}}));
-            objects::api::<PipelineRun>(connection).patch(&root.name, &parameters, &patch).await.map(drop)
+            objects::api::<PipelineRun>(connection)
+                .patch(&root.name, &parameters, &patch)
+                .await
+                .map(drop)
         }
         RootKind::TaskRun => {
             let patch = Patch::Merge(json!({"spec": {"status": "TaskRunCancelled"}}));
-            objects::api::<TaskRun>(connection).patch(&root.name, &parameters, &patch).await.map(drop)
+            objects::api::<TaskRun>(connection)
+                .patch(&root.name, &parameters, &patch)
+                .await
+                .map(drop)
         }
     }
 }

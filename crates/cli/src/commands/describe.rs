@@ -26,7 +26,9 @@ pub async fn run(arguments: Describe) -> Outcome {
         print(&objects::print_one(&object, format));
         return Ok(Exit::Success);
     }
-    let style = Style { fancy: Terminal::stdout().colours };
+    let style = Style {
+        fancy: Terminal::stdout().colours,
+    };
     let mut out = String::new();
     let rows = |title: &str, rows: Vec<Vec<String>>| match rows.is_empty() {
         true => String::new(),
@@ -38,16 +40,51 @@ pub async fn run(arguments: Describe) -> Outcome {
         vec!["Kind".to_owned(), root.kind.as_str().to_owned()],
     ];
     out.push_str(&table::render(&heading, 0));
-    out.push_str(&rows("Params", params.iter().map(|p| vec![p.name.clone(), p.value.texts().join(", ")]).collect()));
-    out.push_str(&rows("Workspaces", workspaces.iter().map(|w| vec![w.name.clone(), source(w)]).collect()));
+    out.push_str(&rows(
+        "Params",
+        params
+            .iter()
+            .map(|p| vec![p.name.clone(), p.value.texts().join(", ")])
+            .collect(),
+    ));
+    out.push_str(&rows(
+        "Workspaces",
+        workspaces
+            .iter()
+            .map(|w| vec![w.name.clone(), source(w)])
+            .collect(),
+    ));
     let views = board.views(Duration::ZERO);
     out.push_str(&summary::render(&views, &LastLines::new(), style));
-    for task in views.iter().flat_map(|view| &view.tasks).filter(|task| !task.steps.is_empty()) {
-        let _ = write!(out, "\n{} {}", style.bold("Steps of"), style.bold(&task.label));
-        let _ = writeln!(out, "{}", task.elapsed.map(|d| format!(" ({})", duration(d))).unwrap_or_default());
+    for task in views
+        .iter()
+        .flat_map(|view| &view.tasks)
+        .filter(|task| !task.steps.is_empty())
+    {
+        let _ = write!(
+            out,
+            "\n{} {}",
+            style.bold("Steps of"),
+            style.bold(&task.label)
+        );
+        let _ = writeln!(
+            out,
+            "{}",
+            task.elapsed
+                .map(|d| format!(" ({})", duration(d)))
+                .unwrap_or_default()
+        );
         let steps = task.steps.iter().map(|step| {
-            let code = step.exit_code.map(|code| format!("exit code {code}")).unwrap_or_default();
-            vec![step.name.clone(), style.state(step.state, step.state.word()), code, step.reason.clone()]
+            let code = step
+                .exit_code
+                .map(|code| format!("exit code {code}"))
+                .unwrap_or_default();
+            vec![
+                step.name.clone(),
+                style.state(step.state, step.state.word()),
+                code,
+                step.reason.clone(),
+            ]
         });
         out.push_str(&table::render(&steps.collect::<Vec<_>>(), 2));
     }
@@ -57,22 +94,45 @@ pub async fn run(arguments: Describe) -> Outcome {
 
 type Gathered = (serde_json::Value, Vec<Param>, Vec<WorkspaceBinding>);
 
-async fn gather(connection: &Connection, root: &Root, board: &mut Board) -> Result<Gathered, Failure> {
+async fn gather(
+    connection: &Connection,
+    root: &Root,
+    board: &mut Board,
+) -> Result<Gathered, Failure> {
     let failed = |error| api_failure("cannot read the run", error);
     match root.kind {
         RootKind::PipelineRun => {
-            let run = objects::api::<PipelineRun>(connection).get(&root.name).await.map_err(failed)?;
-            let selector = ListParams::default().labels(&format!("{}={}", label::PIPELINE_RUN, root.name));
-            for task in objects::api::<TaskRun>(connection).list(&selector).await.map_err(failed)? {
+            let run = objects::api::<PipelineRun>(connection)
+                .get(&root.name)
+                .await
+                .map_err(failed)?;
+            let selector =
+                ListParams::default().labels(&format!("{}={}", label::PIPELINE_RUN, root.name));
+            for task in objects::api::<TaskRun>(connection)
+                .list(&selector)
+                .await
+                .map_err(failed)?
+            {
                 board.see_task_run(task, Duration::ZERO);
             }
-            let gathered = (objects::to_value(&run), run.spec.params.clone(), run.spec.workspaces.clone());
+            let gathered = (
+                objects::to_value(&run),
+                run.spec.params.clone(),
+                run.spec.workspaces.clone(),
+            );
             board.see_pipeline_run(run, Duration::ZERO);
             Ok(gathered)
         }
         RootKind::TaskRun => {
-            let run = objects::api::<TaskRun>(connection).get(&root.name).await.map_err(failed)?;
-            let gathered = (objects::to_value(&run), run.spec.params.clone(), run.spec.workspaces.clone());
+            let run = objects::api::<TaskRun>(connection)
+                .get(&root.name)
+                .await
+                .map_err(failed)?;
+            let gathered = (
+                objects::to_value(&run),
+                run.spec.params.clone(),
+                run.spec.workspaces.clone(),
+            );
             board.see_task_run(run, Duration::ZERO);
             Ok(gathered)
         }
@@ -83,6 +143,8 @@ async fn gather(connection: &Connection, root: &Root, board: &mut Board) -> Resu
 fn source(binding: &WorkspaceBinding) -> String {
     let value = serde_json::to_value(binding).unwrap_or_default();
     let fields = value.as_object().into_iter().flatten();
-    let source = fields.filter(|(key, _)| *key != "name" && *key != "subPath").map(|(key, _)| key.clone());
+    let source = fields
+        .filter(|(key, _)| *key != "name" && *key != "subPath")
+        .map(|(key, _)| key.clone());
     source.collect::<Vec<_>>().join(", ")
 }

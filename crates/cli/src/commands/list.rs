@@ -16,7 +16,10 @@ use crate::terminal::{print, table};
 /// Prints a table, or the objects.
 pub async fn run(arguments: List) -> Outcome {
     let connection = connect(&arguments.target).await?;
-    let lister = Lister { connection, everywhere: arguments.all_namespaces };
+    let lister = Lister {
+        connection,
+        everywhere: arguments.all_namespaces,
+    };
     let mut rows = Vec::new();
     let mut objects = Vec::new();
     let what = arguments.what;
@@ -24,18 +27,34 @@ pub async fn run(arguments: List) -> Outcome {
         for run in lister.list::<PipelineRun>().await? {
             objects.push(objects::to_value(&run));
             let status = &run.status;
-            rows.push(lister.run("PipelineRun", &run.metadata, &status.conditions, &status.start_time, &status.completion_time));
+            rows.push(lister.run(
+                "PipelineRun",
+                &run.metadata,
+                &status.conditions,
+                &status.start_time,
+                &status.completion_time,
+            ));
         }
     }
     if matches!(what, Listed::Runs | Listed::Taskruns) {
         for run in lister.list::<TaskRun>().await? {
-            let child = run.metadata.labels.as_ref().is_some_and(|l| l.contains_key(tektite_api::names::label::PIPELINE_RUN));
+            let child = run
+                .metadata
+                .labels
+                .as_ref()
+                .is_some_and(|l| l.contains_key(tektite_api::names::label::PIPELINE_RUN));
             if child && what == Listed::Runs {
                 continue;
             }
             objects.push(objects::to_value(&run));
             let status = &run.status;
-            rows.push(lister.run("TaskRun", &run.metadata, &status.conditions, &status.start_time, &status.completion_time));
+            rows.push(lister.run(
+                "TaskRun",
+                &run.metadata,
+                &status.conditions,
+                &status.start_time,
+                &status.completion_time,
+            ));
         }
     }
     if what == Listed::Tasks {
@@ -46,7 +65,11 @@ pub async fn run(arguments: List) -> Outcome {
     }
     if what == Listed::Pipelines {
         for pipeline in lister.list::<Pipeline>().await? {
-            rows.push(lister.definition("Pipeline", &pipeline.metadata, &pipeline.spec.description));
+            rows.push(lister.definition(
+                "Pipeline",
+                &pipeline.metadata,
+                &pipeline.spec.description,
+            ));
             objects.push(objects::to_value(&pipeline));
         }
     }
@@ -80,9 +103,15 @@ impl Lister {
             + std::fmt::Debug,
     {
         let client = self.connection.client.clone();
-        let api: Api<K> =
-            if self.everywhere { Api::all(client) } else { Api::namespaced(client, &self.connection.namespace) };
-        let list = api.list(&ListParams::default()).await.map_err(|error| api_failure("cannot list", error))?;
+        let api: Api<K> = if self.everywhere {
+            Api::all(client)
+        } else {
+            Api::namespaced(client, &self.connection.namespace)
+        };
+        let list = api
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| api_failure("cannot list", error))?;
         Ok(list.items)
     }
 
@@ -92,11 +121,17 @@ impl Lister {
             _ => &["KIND", "NAME", "STATUS", "STARTED", "DURATION"],
         };
         let namespace = self.everywhere.then_some("NAMESPACE");
-        namespace.into_iter().chain(columns.iter().copied()).map(str::to_owned).collect()
+        namespace
+            .into_iter()
+            .chain(columns.iter().copied())
+            .map(str::to_owned)
+            .collect()
     }
 
     fn row(&self, metadata: &ObjectMeta, cells: Vec<String>) -> Row {
-        let namespace = self.everywhere.then(|| metadata.namespace.clone().unwrap_or_default());
+        let namespace = self
+            .everywhere
+            .then(|| metadata.namespace.clone().unwrap_or_default());
         let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
         (namespace.into_iter().chain(cells).collect(), created)
     }
@@ -119,8 +154,13 @@ impl Lister {
         let cells = vec![
             kind.to_owned(),
             metadata.name.clone().unwrap_or_default(),
-            condition.map_or_else(|| "Pending".to_owned(), |condition| condition.reason.clone()),
-            start.as_ref().map_or_else(|| "-".to_owned(), |time| format!("{} ago", since(time))),
+            condition.map_or_else(
+                || "Pending".to_owned(),
+                |condition| condition.reason.clone(),
+            ),
+            start
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |time| format!("{} ago", since(time))),
             took.unwrap_or_else(|| "-".to_owned()),
         ];
         self.row(metadata, cells)
@@ -128,10 +168,16 @@ impl Lister {
 
     fn definition(&self, kind: &str, metadata: &ObjectMeta, description: &str) -> Row {
         let age = metadata.creation_timestamp.as_ref().map(|time| {
-            format!("{} ago", duration(jiff::Timestamp::now().duration_since(time.0).unsigned_abs()))
+            format!(
+                "{} ago",
+                duration(jiff::Timestamp::now().duration_since(time.0).unsigned_abs())
+            )
         });
         let first_line = description.lines().next().unwrap_or_default().to_owned();
         let name = metadata.name.clone().unwrap_or_default();
-        self.row(metadata, vec![kind.to_owned(), name, age.unwrap_or_default(), first_line])
+        self.row(
+            metadata,
+            vec![kind.to_owned(), name, age.unwrap_or_default(), first_line],
+        )
     }
 }

@@ -1,6 +1,8 @@
 //! One module per command.
 
 mod cancel;
+mod controller;
+mod crds;
 mod describe;
 mod lint;
 mod list;
@@ -17,17 +19,46 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
     logging::start(arguments.verbose);
     match arguments.command {
         Command::Lint(arguments) => lint::run(&arguments),
+        Command::Crds(arguments) => crds::run(&arguments),
+        Command::Controller(arguments) => on_few_threads(controller::run(arguments)),
         Command::List(arguments) => on_one_thread(list::run(arguments)),
         Command::Describe(arguments) => on_one_thread(describe::run(arguments)),
         Command::Logs(arguments) => on_one_thread(logs::run(arguments)),
         Command::Cancel(arguments) => on_one_thread(cancel::run(arguments)),
-        other => Err(Failure::new(Exit::Failed, format!("not built yet: {other:?}"))),
+        other => Err(Failure::new(
+            Exit::Failed,
+            format!("not built yet: {other:?}"),
+        )),
     }
 }
 
 /// Clients need no more than one thread.
 fn on_one_thread(work: impl Future<Output = Outcome>) -> Outcome {
     run_on(&mut tokio::runtime::Builder::new_current_thread(), work)
+}
+
+/// Controllers and clusters get two: more cost memory and start-up and gain little.
+fn on_few_threads(work: impl Future<Output = Outcome>) -> Outcome {
+    run_on(
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2),
+        work,
+    )
+}
+
+/// Resolves when the process gets SIGINT or SIGTERM.
+pub(crate) async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
 }
 
 fn run_on(builder: &mut tokio::runtime::Builder, work: impl Future<Output = Outcome>) -> Outcome {

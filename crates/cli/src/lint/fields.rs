@@ -1,134 +1,32 @@
-//! Fields that a kind does not have, and values that do not fit.
+//! Each document for itself: fields its kind does not have, values that do not fit, and what Tekton's admission says.
 
-use tektite_api::v1::TaskSpec;
+use tektite_api::admission::{self, FieldError, Refusal};
+use tektite_api::config::Config;
 
-use super::{kinds, suggest};
+use super::{kinds, unknown};
 use crate::diagnostic::Diagnostic;
-use crate::manifest::{self, Content, Document, Findings, Node, UnknownField, join_index};
+use crate::manifest::{Document, Findings, Node, Span};
 
-/// What `v1beta1` knows beyond `v1`: a field that marks the object, and the fields it has in addition.
-const V1BETA1_EXTRAS: &[(&str, &[&str])] = &[
-    (
-        "pipelineRef",
-        &[
-            "serviceAccountName",
-            "podTemplate",
-            "timeout",
-            "resources",
-            "bundle",
-            "conditions",
-        ],
-    ),
-    (
-        "taskRef",
-        &[
-            "resources",
-            "conditions",
-            "stepOverrides",
-            "sidecarOverrides",
-            "bundle",
-            "serviceAccountName",
-        ],
-    ),
-    ("steps", &["resources"]),
-    (
-        "computeResources",
-        &[
-            "resources",
-            "taskServiceAccountName",
-            "taskPodTemplate",
-            "stepOverrides",
-            "sidecarOverrides",
-        ],
-    ),
-    (
-        "imagePullPolicy",
-        &[
-            "resources",
-            "ports",
-            "livenessProbe",
-            "readinessProbe",
-            "startupProbe",
-            "lifecycle",
-            "terminationMessagePath",
-            "terminationMessagePolicy",
-            "stdin",
-            "stdinOnce",
-            "tty",
-        ],
-    ),
-    ("tasks", &["resources"]),
-    ("resolver", &["bundle"]),
-    (
-        "pipelineTaskName",
-        &[
-            "taskServiceAccountName",
-            "taskPodTemplate",
-            "stepOverrides",
-            "sidecarOverrides",
-        ],
-    ),
-];
-
-/// Unknown fields and misfits of one document; `lenient` makes unknown fields warnings, as Tekton prunes them.
-pub fn check(document: &Document, lenient: bool) -> Vec<Diagnostic> {
+/// What is wrong with one document.
+pub fn check(document: &Document, config: &Config) -> Vec<Diagnostic> {
     let Some(kind) = kinds::find(document) else {
         return Vec::new();
     };
-    let Some(read) = kind.check else {
-        return Vec::new();
-    };
-    let mut found = read(&document.root);
-    for (path, node) in embedded_tasks(document) {
-        let inner = manifest::check::<TaskSpec>(&without_custom_task(node));
-        found
-            .unknown
-            .extend(inner.unknown.into_iter().map(|field| UnknownField {
-                path: format!("{path}.{}", field.path),
-                ..field
-            }));
-        if found.mismatch.is_none() {
-            found.mismatch = inner.mismatch.map(|mut mismatch| {
-                mismatch.path = format!("{path}.{}", mismatch.path);
-                mismatch
-            });
-        }
-    }
-    report(document, found, lenient)
-}
-
-fn report(document: &Document, found: Findings, lenient: bool) -> Vec<Diagnostic> {
-    let beta = document.api_version == "tekton.dev/v1beta1";
+    let found = kind
+        .check
+        .map(|read| read(&document.root))
+        .unwrap_or_default();
+    let found = unknown::complete(document, found);
     let mut diagnostics: Vec<Diagnostic> = found
         .unknown
         .iter()
-        .filter(|field| !["apiVersion", "kind", "status"].contains(&field.path.as_str()))
-        .filter(|field| !field.path.starts_with("status."))
-        .filter(|field| !(beta && known_to_v1beta1(field)))
-        .map(|field| {
-            let message = format!("unknown field `{}`", field.path);
-            let hint = if field.name == "resources" && field.known.contains(&"computeResources") {
-                "in tekton.dev/v1 this is `computeResources`".to_owned()
-            } else {
-                suggest::did_you_mean(&field.name, "fields here", field.known.iter().copied())
-            };
-            // Go reads field names without regard to case, so this one works; it is still a slip.
-            let differs_in_case = field
-                .known
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(&field.name));
-            let tolerated = lenient || differs_in_case;
-            let diagnostic = if tolerated {
-                Diagnostic::warning(message)
-            } else {
-                Diagnostic::error(message)
-            };
-            diagnostic.hint(hint).at(&document.source, field.span)
-        })
+        .map(|field| unknown::report(document, field))
         .collect();
-    if let Some(mismatch) = found.mismatch {
+    if kinds::is_tekton(document) {
+        diagnostics.extend(admitted(document, &found, config));
+    } else if let Some(mismatch) = &found.mismatch {
         let message = match mismatch.path.as_str() {
-            "" => mismatch.message,
+            "" => mismatch.message.clone(),
             path => format!("{path}: {}", mismatch.message),
         };
         let hint =
@@ -142,63 +40,121 @@ fn report(document: &Document, found: Findings, lenient: bool) -> Vec<Diagnostic
     diagnostics
 }
 
-fn known_to_v1beta1(field: &UnknownField) -> bool {
-    V1BETA1_EXTRAS.iter().any(|(marker, extras)| {
-        field.known.contains(marker) && extras.contains(&field.name.as_str())
-    })
-}
-
-/// The inline tasks of pipelines: their type is flattened with that of custom tasks, which hides its fields from the
-/// check of the whole.
-fn embedded_tasks(document: &Document) -> Vec<(String, &Node)> {
-    let spec = match document.kind.as_str() {
-        "Pipeline" => ("spec".to_owned(), document.root.get("spec")),
-        "PipelineRun" => (
-            "spec.pipelineSpec".to_owned(),
-            document.root.at(&["spec", "pipelineSpec"]),
-        ),
-        _ => return Vec::new(),
-    };
-    let mut found = Vec::new();
-    if let (path, Some(spec)) = spec {
-        collect(&path, spec, &mut found);
-    }
-    found
-}
-
-fn collect<'n>(path: &str, spec: &'n Node, found: &mut Vec<(String, &'n Node)>) {
-    for list in ["tasks", "finally"] {
-        for (index, task) in spec
-            .get(list)
-            .map(Node::items)
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-        {
-            let path = join_index(&format!("{path}.{list}"), index);
-            if let Some(inline) = task.get("taskSpec") {
-                found.push((format!("{path}.taskSpec"), inline));
-            }
-            if let Some(inner) = task.get("pipelineSpec") {
-                collect(&format!("{path}.pipelineSpec"), inner, found);
-            }
+/// What Tekton's admission says.
+fn admitted(document: &Document, found: &Findings, config: &Config) -> Vec<Diagnostic> {
+    match admission::admit(&document.to_json(), config) {
+        Ok((_, warnings)) => {
+            let at = document.root.locate("metadata.name").span;
+            let warn = |warning: &admission::Warning| {
+                Diagnostic::warning(warning.0.clone()).at(&document.source, at)
+            };
+            warnings.iter().map(warn).collect()
         }
+        Err(refusal) => refused(document, &refusal, found),
     }
 }
 
-fn without_custom_task(node: &Node) -> Node {
-    let custom = ["apiVersion", "kind", "spec", "metadata"];
-    let entries = node
+/// One diagnostic for each finding of admission, or one for the refusal as a whole.
+fn refused(document: &Document, refusal: &Refusal, found: &Findings) -> Vec<Diagnostic> {
+    if !refusal.errors.is_empty() {
+        return refusal
+            .errors
+            .iter()
+            .map(|error| finding(document, error))
+            .collect();
+    }
+    let hint = "this is what Tekton's admission answers; check the value's type";
+    if let Some(name) = refusal
+        .message
+        .split("unknown field \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+    {
+        // Decoding stops at the first unknown field; ours are all there already, each at its place.
+        if found.unknown.iter().any(|field| field.name == name) {
+            return Vec::new();
+        }
+        let span = find_key(&document.root, name).unwrap_or(document.root.span);
+        return vec![
+            Diagnostic::error(format!("unknown field `{name}`"))
+                .hint("remove it")
+                .at(&document.source, span),
+        ];
+    }
+    let diagnostic = match &found.mismatch {
+        // Decoding failed: serde knows the place, the refusal has Tekton's words.
+        Some(mismatch) => {
+            Diagnostic::error(refusal.message.clone()).at(&document.source, mismatch.span)
+        }
+        None => document.error_at(path_in(&refusal.message), refusal.message.clone()),
+    };
+    vec![diagnostic.hint(hint)]
+}
+
+fn finding(document: &Document, error: &FieldError) -> Diagnostic {
+    let path = error.paths.first().map(String::as_str).unwrap_or_default();
+    let message = match error.paths.as_slice() {
+        [] => error.message.clone(),
+        paths => format!("{}: {}", error.message, paths.join(", ")),
+    };
+    let hint = match (error.message.as_str(), error.details.as_str()) {
+        (_, details) if !details.is_empty() => details,
+        ("missing field(s)", _) => "add the field",
+        ("must not set the field(s)", _) => "remove the field",
+        (text, _) if text.starts_with("expected exactly one, got neither") => {
+            "set one of these fields"
+        }
+        (text, _) if text.starts_with("expected exactly one, got both") => {
+            "remove all but one of these fields"
+        }
+        _ => "this is what Tekton's admission answers",
+    };
+    document.error_at(path, message).hint(hint)
+}
+
+/// The first field path that a message names.
+fn path_in(message: &str) -> &str {
+    let words = message.split([' ', ',', ';', '"']);
+    words
+        .map(|word| word.trim_end_matches([':', '.']))
+        .find(|word| word.starts_with("spec.") || word.starts_with("metadata."))
+        .unwrap_or("metadata.name")
+}
+
+/// The first place where a key of this name stands.
+fn find_key(node: &Node, name: &str) -> Option<Span> {
+    let own = node
         .entries()
         .iter()
-        .filter(|entry| !custom.contains(&entry.key.as_str()))
-        .cloned()
-        .collect();
-    match &node.content {
-        Content::Mapping(_) => Node {
-            content: Content::Mapping(entries),
-            span: node.span,
-        },
-        _ => node.clone(),
+        .find(|entry| entry.key == name)
+        .map(|entry| entry.key_span);
+    own.or_else(|| {
+        node.entries()
+            .iter()
+            .find_map(|entry| find_key(&entry.node, name))
+    })
+    .or_else(|| node.items().iter().find_map(|item| find_key(item, name)))
+}
+
+/// The configuration that the installation's ConfigMaps among the documents make; data that does not parse is reported.
+pub fn configuration(documents: &[Document], diagnostics: &mut Vec<Diagnostic>) -> Config {
+    let mut config = Config::default();
+    let ours = |document: &&Document| {
+        document.kind == "ConfigMap" && document.namespace() == tektite_api::names::NAMESPACE
+    };
+    for document in documents.iter().filter(ours) {
+        let entries = document
+            .root
+            .get("data")
+            .map(Node::entries)
+            .unwrap_or_default();
+        let pairs = entries
+            .iter()
+            .filter_map(|entry| Some((entry.key.clone(), entry.node.as_str()?.to_owned())));
+        if let Err(error) = config.update(document.name(), &pairs.collect()) {
+            let diagnostic = document.error_at("data", error.to_string());
+            diagnostics.push(diagnostic.hint("Tekton would refuse this configuration"));
+        }
     }
+    config
 }

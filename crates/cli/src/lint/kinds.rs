@@ -149,6 +149,11 @@ pub fn find(document: &Document) -> Option<&'static Kind> {
         .find(|known| known.api_version == document.api_version && known.kind == document.kind)
 }
 
+/// Whether Tekton's admission judges it.
+pub fn is_tekton(document: &Document) -> bool {
+    matches!(document.group(), "tekton.dev" | "resolution.tekton.dev")
+}
+
 /// Whether some kind of the document's API group is known, so that an unknown kind in it must be a mistake.
 pub fn group_is_known(document: &Document) -> bool {
     KINDS

@@ -89,28 +89,40 @@ impl Board {
 
     /// Whether all followed runs have ended.
     pub fn is_done(&self) -> bool {
-        self.roots.iter().all(|root| self.deleted.contains(&root.name) || match root.kind {
-            RootKind::PipelineRun => self
-                .pipelines
-                .get(&root.name)
-                .is_some_and(|seen| seen.object.is_done()),
-            RootKind::TaskRun => self
-                .tasks
-                .get(&root.name)
-                .is_some_and(|seen| seen.object.is_done()),
+        self.roots.iter().all(|root| {
+            self.deleted.contains(&root.name)
+                || match root.kind {
+                    RootKind::PipelineRun => self
+                        .pipelines
+                        .get(&root.name)
+                        .is_some_and(|seen| seen.object.is_done()),
+                    RootKind::TaskRun => self
+                        .tasks
+                        .get(&root.name)
+                        .is_some_and(|seen| seen.object.is_done()),
+                }
         })
     }
 
     /// Whether the last state of every task of the followed runs has been seen too.
     pub fn is_settled(&self) -> bool {
         let ended = |name: &str| {
-            self.deleted.contains(name) || self.tasks.get(name).is_some_and(|seen| seen.object.is_done())
+            self.deleted.contains(name)
+                || self
+                    .tasks
+                    .get(name)
+                    .is_some_and(|seen| seen.object.is_done())
         };
         let pipelines_are = self.pipelines.values().all(|pipeline| {
             let mut children = pipeline.object.status.child_references.iter();
-            pipeline.object.is_done() && children.all(|child| child.kind != "TaskRun" || ended(&child.name))
+            pipeline.object.is_done()
+                && children.all(|child| child.kind != "TaskRun" || ended(&child.name))
         });
-        pipelines_are && self.roots.iter().all(|root| root.kind == RootKind::PipelineRun || ended(&root.name))
+        pipelines_are
+            && self
+                .roots
+                .iter()
+                .all(|root| root.kind == RootKind::PipelineRun || ended(&root.name))
     }
 
     /// A run that was deleted: nobody waits for it any more.

@@ -1,0 +1,34 @@
+//! `tektite controller`: the controllers alone, against any cluster that has the CRDs.
+
+use tektite_controller::{Controller, ControllerOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments;
+use crate::connect::connect;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::terminal::print_error;
+
+/// Works until it is told to stop.
+pub async fn run(arguments: arguments::Controller) -> Outcome {
+    let connection = connect(&arguments.target).await?;
+    let mut options = ControllerOptions {
+        namespace: arguments.target.namespace.clone(),
+        ..ControllerOptions::default()
+    };
+    options.pod_options.entrypoint =
+        tektite_engine::taskrun::pod::EntrypointDelivery::InitContainer {
+            image: arguments.entrypoint_image.clone(),
+        };
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        super::asked_to_stop().await;
+        stop.cancel();
+    });
+    print_error("controller running\n");
+    match Controller::run(connection.client, options, shutdown).await {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) => Err(Failure::new(Exit::Failed, error.to_string())
+            .hint("`tektite crds | kubectl apply --server-side -f -` installs the CRDs")),
+    }
+}
