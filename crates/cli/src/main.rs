@@ -1,6 +1,7 @@
 //! The `tektite` binary: dispatches the launcher before any thread exists, reads arguments, prints failures.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod arguments;
 mod commands;
 mod connect;
@@ -13,6 +14,7 @@ mod logging;
 mod manifest;
 mod objects;
 mod report;
+mod start;
 mod terminal;
 mod view;
 

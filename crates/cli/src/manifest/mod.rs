@@ -92,3 +92,21 @@ impl Document {
         }
     }
 }
+
+/// One value in YAML flow notation, such as `[a, b]`.
+pub fn parse_value(text: &str) -> Result<Value, String> {
+    let (node, problems) = parse::document(text, 0);
+    match problems.first() {
+        Some(problem) => Err(problem.message.clone()),
+        None => Ok(node.map_or(Value::Null, |node| node.to_json())),
+    }
+}
+
+/// The documents of a text, for tests.
+#[cfg(test)]
+pub fn load_text(text: &str) -> Vec<Document> {
+    let mut loaded = Loaded::default();
+    loaded.text("test.yaml".to_owned(), text.as_bytes().to_vec());
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    loaded.documents
+}

@@ -97,7 +97,7 @@ impl Loaded {
         self.diagnostics.push(Diagnostic::error(message).hint(hint));
     }
 
-    fn text(&mut self, name: String, bytes: Vec<u8>) {
+    pub(super) fn text(&mut self, name: String, bytes: Vec<u8>) {
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
