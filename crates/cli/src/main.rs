@@ -10,6 +10,7 @@ mod diagnostic;
 mod exit;
 mod follow;
 mod lint;
+mod local;
 mod logging;
 mod manifest;
 mod objects;

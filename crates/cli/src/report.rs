@@ -9,7 +9,7 @@ use crate::terminal::screen::{Screen, tame};
 use crate::terminal::style::Style;
 use crate::terminal::summary::{self, LastLines};
 use crate::terminal::{Terminal, tree};
-use crate::view::{Board, Root};
+use crate::view::{Board, Root, State};
 
 /// Lines of each log kept for the failure summary.
 const KEPT_LINES: usize = 12;
@@ -62,9 +62,13 @@ impl Report {
         }
     }
 
-    /// The runs as they are known now.
-    pub fn board(&self) -> &Board {
-        &self.board
+    /// How far each run is.
+    pub fn states(&self) -> Vec<State> {
+        self.board
+            .views(self.start.elapsed())
+            .iter()
+            .map(|view| view.state)
+            .collect()
     }
 
     /// Follows until all runs have ended and their logs are read. Safe to cancel and call again.

@@ -7,6 +7,7 @@ mod describe;
 mod lint;
 mod list;
 mod logs;
+mod run;
 
 use std::future::Future;
 
@@ -18,6 +19,10 @@ use crate::logging;
 pub fn dispatch(arguments: Arguments) -> Outcome {
     logging::start(arguments.verbose);
     match arguments.command {
+        Command::Run(arguments) => {
+            let plan = run::plan(&arguments)?;
+            on_few_threads(run::run(&arguments, plan))
+        }
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Controller(arguments) => on_few_threads(controller::run(arguments)),
