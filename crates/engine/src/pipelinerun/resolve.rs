@@ -112,12 +112,20 @@ impl Work<'_> {
             Kind::Task => {
                 let reference = task.task_ref.as_ref()?;
                 let name = self.first_task_run(task);
-                let stored = self
-                    .task_run(&name)
-                    .is_some_and(|run| run.status.task_spec.is_some());
-                (!stored).then(|| self.task_query(reference, name))
+                self.stored_spec(task)
+                    .is_none()
+                    .then(|| self.task_query(reference, name))
             }
         }
+    }
+
+    /// The Task as some child of `task` has it in its status (P-312).
+    fn stored_spec(&self, task: &PipelineTask) -> Option<TaskSpec> {
+        let recorded = self.run.status.child_references.iter().filter(|child| {
+            child.kind == Kind::Task.name() && child.pipeline_task_name == task.name
+        });
+        let mut runs = recorded.filter_map(|child| self.task_run(&child.name));
+        runs.find_map(|run| run.status.task_spec.clone())
     }
 
     /// Name under which the Task of `task` is asked for: of its first child, recorded or to come (P-305).
@@ -191,7 +199,7 @@ impl Work<'_> {
         match resolved.kind {
             Kind::Custom => {}
             Kind::Pipeline => resolved.pipeline = Some(self.resolve_pipeline(task)?),
-            Kind::Task => resolved.spec = Some(self.resolve_spec(task, &resolved.names)?),
+            Kind::Task => resolved.spec = Some(self.resolve_spec(task)?),
         }
         Ok(resolved)
     }
@@ -252,15 +260,9 @@ impl Work<'_> {
     }
 
     /// The Task behind `task`; results of other tasks are not filled into the reference (P-307).
-    fn resolve_spec(
-        &mut self,
-        task: &PipelineTask,
-        names: &[String],
-    ) -> Result<ResolvedSpec, Unresolved> {
+    fn resolve_spec(&mut self, task: &PipelineTask) -> Result<ResolvedSpec, Unresolved> {
         let mut found = if let Some(reference) = &task.task_ref {
-            // The last child decides, as the last look-up does.
-            let last = names.last().and_then(|name| self.task_run(name));
-            match last.and_then(|run| run.status.task_spec.clone()) {
+            match self.stored_spec(task) {
                 Some(spec) => ResolvedSpec {
                     name: reference.name.clone(),
                     spec,
