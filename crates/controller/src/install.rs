@@ -1,5 +1,14 @@
 //! Putting the CRDs and webhook configurations into a cluster.
 
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use serde_json::{Value, json};
+use tektite_api::names::NAMESPACE;
+
+use crate::rest::{CallError, PatchType, Rest};
+use crate::webhook::webhook_configurations;
+
 /// How to install.
 #[derive(Clone, Debug, Default)]
 pub struct InstallOptions {
@@ -17,10 +26,131 @@ pub struct InstallError {
     pub message: String,
 }
 
-/// Creates or updates the installation's namespace, the CRDs and the webhook configurations.
+/// How long a new CRD may take to be served, and how often to look.
+const ESTABLISHED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(50));
+
+/// Creates or updates the installation's namespace, the CRDs, the roles and the webhook configurations, and returns
+/// once the CRDs are served.
 ///
-/// The webhooks must answer as service `tekton-pipelines/tekton-pipelines-webhook` from then on.
+/// The webhooks must answer as service `tekton-pipelines/tekton-pipelines-webhook` from then on: until they do, the API
+/// server refuses every write of Tekton's kinds.
 pub async fn install(client: &kube::Client, options: &InstallOptions) -> Result<(), InstallError> {
-    let _ = (client, options);
+    let rest = Rest::new(client.clone());
+    apply(&rest, "/api/v1/namespaces", &namespace()).await?;
+    let ca_bundle = options.ca_bundle.as_deref();
+    let crds = try_join_all(tektite_api::crd::definitions().into_iter().map(|mut crd| {
+        add_ca_bundle(&mut crd, ca_bundle);
+        let rest = &rest;
+        async move {
+            let applied = apply(rest, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &crd).await?;
+            await_established(rest, applied).await
+        }
+    }));
+    let roles = try_join_all(cluster_roles().into_iter().map(|role| {
+        let rest = &rest;
+        async move { apply(rest, "/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await }
+    }));
+    futures::future::try_join(crds, roles).await?;
+    // Last, so that nothing of the above is held up by a webhook that does not answer yet.
+    try_join_all(webhook_configurations(ca_bundle).into_iter().map(|configuration| {
+        let rest = &rest;
+        async move {
+            let plural = match configuration["kind"].as_str() {
+                Some("MutatingWebhookConfiguration") => "mutatingwebhookconfigurations",
+                _ => "validatingwebhookconfigurations",
+            };
+            let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
+            apply(rest, &path, &configuration).await
+        }
+    }))
+    .await?;
     Ok(())
+}
+
+/// Creates the object, or brings the one that is there to the same state; what others added to it stays.
+async fn apply(rest: &Rest, collection: &str, object: &Value) -> Result<Value, InstallError> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let failed = |error: CallError| InstallError {
+        object: format!("{} {name}", object["kind"].as_str().unwrap_or_default()),
+        message: error.to_string(),
+    };
+    let body = object.to_string().into_bytes();
+    let applied = match rest.post(collection, body.clone()).await {
+        Err(exists) if exists.is_already_exists() => {
+            rest.patch(&format!("{collection}/{name}"), PatchType::Merge, body).await
+        }
+        created => created,
+    };
+    let applied = applied.map_err(failed)?;
+    serde_json::from_slice(&applied).map_err(|error| failed(CallError::Unreachable(error.to_string())))
+}
+
+async fn await_established(rest: &Rest, mut crd: Value) -> Result<(), InstallError> {
+    let name = crd["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+    let failed = |message: String| InstallError {
+        object: format!("CustomResourceDefinition {name}"),
+        message,
+    };
+    let deadline = tokio::time::Instant::now() + ESTABLISHED.0;
+    while !is_established(&crd) {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(failed("it is not served: no condition Established".into()));
+        }
+        tokio::time::sleep(ESTABLISHED.1).await;
+        let body = rest.get(&path).await.map_err(|error| failed(error.to_string()))?;
+        crd = serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn is_established(crd: &Value) -> bool {
+    crd["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+}
+
+fn add_ca_bundle(crd: &mut Value, pem: Option<&str>) {
+    use base64::Engine as _;
+    let Some(pem) = pem else { return };
+    if let Some(config) = crd.pointer_mut("/spec/conversion/webhook/clientConfig") {
+        config["caBundle"] = json!(base64::engine::general_purpose::STANDARD.encode(pem));
+    }
+}
+
+fn namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
+        "app.kubernetes.io/instance": "default",
+        "app.kubernetes.io/part-of": "tekton-pipelines",
+    }}})
+}
+
+/// The roles that give users of a cluster's `edit`, `admin` and `view` roles access to Tekton's kinds (P-400).
+fn cluster_roles() -> Vec<Value> {
+    let kinds = ["tasks", "taskruns", "pipelines", "pipelineruns", "runs", "customruns", "stepactions"];
+    let role = |name: &str, aggregate: &[&str], verbs: &[&str]| {
+        let mut labels = json!({
+            "app.kubernetes.io/instance": "default",
+            "app.kubernetes.io/part-of": "tekton-pipelines",
+        });
+        for to in aggregate {
+            labels[format!("rbac.authorization.k8s.io/aggregate-to-{to}")] = json!("true");
+        }
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": labels},
+            "rules": [{"apiGroups": ["tekton.dev"], "resources": kinds, "verbs": verbs}],
+        })
+    };
+    vec![
+        role(
+            "tekton-aggregate-edit",
+            &["edit", "admin"],
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        ),
+        role("tekton-aggregate-view", &["view"], &["get", "list", "watch"]),
+    ]
 }

@@ -1,27 +1,60 @@
 //! The webhooks as an HTTP service (T-015, P-011).
 
+mod admission;
+mod configurations;
+mod conversion;
+
 use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use serde_json::Value;
+
+pub use configurations::webhook_configurations;
+pub(crate) use conversion::convert;
 
 use crate::config::ConfigHandle;
 
 /// Namespace and name of the service as which the API server reaches the webhooks (T-422).
-pub const WEBHOOK_SERVICE: (&str, &str) = ("tekton-pipelines", "tekton-pipelines-webhook");
+pub const WEBHOOK_SERVICE: (&str, &str) = (tektite_api::names::NAMESPACE, tektite_api::names::WEBHOOK_SERVICE);
 
-/// The routes `/defaulting`, `/resource-validation`, `/config-validation` and `/resource-conversion`.
+/// The routes `/defaulting`, `/resource-validation`, `/config-validation` and `/resource-conversion`, and the probes.
+///
+/// Serve it by TLS on a cluster, or hand it to an in-process API server as it is.
 pub fn webhook_router(config: ConfigHandle) -> Router {
-    let _ = config;
+    let ok = || async {};
     Router::new()
+        .route("/defaulting", post(defaulting))
+        .route("/resource-validation", post(validation))
+        .route("/config-validation", post(config_validation))
+        .route("/resource-conversion", post(resource_conversion))
+        .route("/health", get(ok))
+        .route("/readiness", get(ok))
+        .with_state(config)
 }
 
-/// The MutatingWebhookConfiguration and ValidatingWebhookConfigurations, with upstream's names and rules.
-pub fn webhook_configurations(ca_bundle: Option<&str>) -> Vec<Value> {
-    let _ = ca_bundle;
-    Vec::new()
+async fn defaulting(State(config): State<ConfigHandle>, body: Bytes) -> Response {
+    answer(admission::review(&body, &config.current(), admission::Webhook::Defaulting))
 }
 
-/// Converts an object of one of our kinds to another version of it.
-pub(crate) fn convert(object: Value, to: &str) -> Result<Value, String> {
-    let _ = object;
-    Err(format!("cannot convert to {to}"))
+async fn validation(State(config): State<ConfigHandle>, body: Bytes) -> Response {
+    answer(admission::review(&body, &config.current(), admission::Webhook::Validation))
+}
+
+async fn config_validation(State(config): State<ConfigHandle>, body: Bytes) -> Response {
+    answer(admission::review(&body, &config.current(), admission::Webhook::Config))
+}
+
+async fn resource_conversion(body: Bytes) -> Response {
+    answer(conversion::review(&body))
+}
+
+/// A review that cannot be read is the API server's fault and answered by 400.
+fn answer(review: Result<Value, serde_json::Error>) -> Response {
+    match review {
+        Ok(review) => ([(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("could not decode body: {error}")).into_response(),
+    }
 }
