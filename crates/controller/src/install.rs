@@ -42,27 +42,43 @@ pub async fn install(client: &kube::Client, options: &InstallOptions) -> Result<
         add_ca_bundle(&mut crd, ca_bundle);
         let rest = &rest;
         async move {
-            let applied = apply(rest, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &crd).await?;
+            let applied = apply(
+                rest,
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                &crd,
+            )
+            .await?;
             await_established(rest, applied).await
         }
     }));
     let roles = try_join_all(cluster_roles().into_iter().map(|role| {
         let rest = &rest;
-        async move { apply(rest, "/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await }
+        async move {
+            apply(
+                rest,
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                &role,
+            )
+            .await
+        }
     }));
     futures::future::try_join(crds, roles).await?;
     // Last, so that nothing of the above is held up by a webhook that does not answer yet.
-    try_join_all(webhook_configurations(ca_bundle).into_iter().map(|configuration| {
-        let rest = &rest;
-        async move {
-            let plural = match configuration["kind"].as_str() {
-                Some("MutatingWebhookConfiguration") => "mutatingwebhookconfigurations",
-                _ => "validatingwebhookconfigurations",
-            };
-            let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
-            apply(rest, &path, &configuration).await
-        }
-    }))
+    try_join_all(
+        webhook_configurations(ca_bundle)
+            .into_iter()
+            .map(|configuration| {
+                let rest = &rest;
+                async move {
+                    let plural = match configuration["kind"].as_str() {
+                        Some("MutatingWebhookConfiguration") => "mutatingwebhookconfigurations",
+                        _ => "validatingwebhookconfigurations",
+                    };
+                    let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
+                    apply(rest, &path, &configuration).await
+                }
+            }),
+    )
     .await?;
     Ok(())
 }
@@ -77,16 +93,21 @@ async fn apply(rest: &Rest, collection: &str, object: &Value) -> Result<Value, I
     let body = object.to_string().into_bytes();
     let applied = match rest.post(collection, body.clone()).await {
         Err(exists) if exists.is_already_exists() => {
-            rest.patch(&format!("{collection}/{name}"), PatchType::Merge, body).await
+            rest.patch(&format!("{collection}/{name}"), PatchType::Merge, body)
+                .await
         }
         created => created,
     };
     let applied = applied.map_err(failed)?;
-    serde_json::from_slice(&applied).map_err(|error| failed(CallError::Unreachable(error.to_string())))
+    serde_json::from_slice(&applied)
+        .map_err(|error| failed(CallError::Unreachable(error.to_string())))
 }
 
 async fn await_established(rest: &Rest, mut crd: Value) -> Result<(), InstallError> {
-    let name = crd["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let name = crd["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
     let failed = |message: String| InstallError {
         object: format!("CustomResourceDefinition {name}"),
@@ -98,7 +119,10 @@ async fn await_established(rest: &Rest, mut crd: Value) -> Result<(), InstallErr
             return Err(failed("it is not served: no condition Established".into()));
         }
         tokio::time::sleep(ESTABLISHED.1).await;
-        let body = rest.get(&path).await.map_err(|error| failed(error.to_string()))?;
+        let body = rest
+            .get(&path)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         crd = serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))?;
     }
     Ok(())
@@ -129,7 +153,15 @@ fn namespace() -> Value {
 
 /// The roles that give users of a cluster's `edit`, `admin` and `view` roles access to Tekton's kinds (P-400).
 fn cluster_roles() -> Vec<Value> {
-    let kinds = ["tasks", "taskruns", "pipelines", "pipelineruns", "runs", "customruns", "stepactions"];
+    let kinds = [
+        "tasks",
+        "taskruns",
+        "pipelines",
+        "pipelineruns",
+        "runs",
+        "customruns",
+        "stepactions",
+    ];
     let role = |name: &str, aggregate: &[&str], verbs: &[&str]| {
         let mut labels = json!({
             "app.kubernetes.io/instance": "default",
@@ -149,8 +181,21 @@ fn cluster_roles() -> Vec<Value> {
         role(
             "tekton-aggregate-edit",
             &["edit", "admin"],
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
         ),
-        role("tekton-aggregate-view", &["view"], &["get", "list", "watch"]),
+        role(
+            "tekton-aggregate-view",
+            &["view"],
+            &["get", "list", "watch"],
+        ),
     ]
 }

@@ -27,7 +27,7 @@ pub(crate) async fn answer(
     run_uid: &str,
     reference: &RemoteRef,
 ) -> Result<Answer, CallError> {
-    let base = format!("{}/{}", reference.namespace, requester(key, reference));
+    let base = format!("{}/{}", reference.namespace, reference.run);
     let name = Name::new(reference.namespace.as_str(), request_name(reference, &base));
     let request = match world.resolution_requests.get(&name) {
         Slot::Here(request) => request,
@@ -55,11 +55,6 @@ pub(crate) async fn answer(
 
 fn failed(kind: FailureKind, message: String) -> Answer {
     Answer::Failed(Failure { kind, message })
-}
-
-/// The run in whose name is asked (P-305).
-fn requester<'a>(key: &'a Key, _: &'a RemoteRef) -> &'a str {
-    &key.name.name
 }
 
 /// The request's name: the same for the same wish of the same run (P-304).
@@ -299,6 +294,7 @@ mod tests {
         RemoteRef {
             kind: RemoteKind::Task,
             namespace: "ns".into(),
+            run: "run".into(),
             resolver: resolver.into(),
             url: String::new(),
             params,

@@ -88,7 +88,11 @@ impl Verdict {
 ///
 /// # Errors
 /// The body is not an AdmissionReview.
-pub(super) fn review(body: &[u8], config: &Config, webhook: Webhook) -> Result<Value, serde_json::Error> {
+pub(super) fn review(
+    body: &[u8],
+    config: &Config,
+    webhook: Webhook,
+) -> Result<Value, serde_json::Error> {
     let Review { request } = serde_json::from_slice(body)?;
     let verdict = judge(&request, config, webhook)?;
     let mut response = json!({ "uid": request.uid });
@@ -106,13 +110,20 @@ pub(super) fn review(body: &[u8], config: &Config, webhook: Webhook) -> Result<V
         Verdict::Denied { code, message } => {
             let reason = if code == 400 { "BadRequest" } else { "Invalid" };
             response["allowed"] = json!(false);
-            response["status"] = json!({"status": "Failure", "message": message, "reason": reason, "code": code});
+            response["status"] =
+                json!({"status": "Failure", "message": message, "reason": reason, "code": code});
         }
     }
-    Ok(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+    Ok(
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}),
+    )
 }
 
-fn judge(asked: &Asked<'_>, config: &Config, webhook: Webhook) -> Result<Verdict, serde_json::Error> {
+fn judge(
+    asked: &Asked<'_>,
+    config: &Config,
+    webhook: Webhook,
+) -> Result<Verdict, serde_json::Error> {
     let operation = match &*asked.operation {
         "CREATE" => Operation::Create,
         "UPDATE" => Operation::Update,
@@ -136,7 +147,10 @@ fn judge(asked: &Asked<'_>, config: &Config, webhook: Webhook) -> Result<Verdict
             None => Verdict::YES,
         });
     }
-    let old_object: Option<Value> = asked.old_object.map(|old| serde_json::from_str(old.get())).transpose()?;
+    let old_object: Option<Value> = asked
+        .old_object
+        .map(|old| serde_json::from_str(old.get()))
+        .transpose()?;
     let request = Request {
         group: &asked.kind.group,
         version: &asked.kind.version,
@@ -150,14 +164,18 @@ fn judge(asked: &Asked<'_>, config: &Config, webhook: Webhook) -> Result<Verdict
         user: &asked.user_info.username,
     };
     let judged = match webhook {
-        Webhook::Defaulting => admission::default(&request, config).map(|defaulted| Verdict::Allowed {
-            patch: patch(&object, &defaulted),
-            warnings: Vec::new(),
-        }),
-        Webhook::Validation | Webhook::Config => admission::validate(&request, config).map(|warnings| Verdict::Allowed {
-            patch: None,
-            warnings: warnings.into_iter().map(|warning| warning.0).collect(),
-        }),
+        Webhook::Defaulting => {
+            admission::default(&request, config).map(|defaulted| Verdict::Allowed {
+                patch: patch(&object, &defaulted),
+                warnings: Vec::new(),
+            })
+        }
+        Webhook::Validation | Webhook::Config => {
+            admission::validate(&request, config).map(|warnings| Verdict::Allowed {
+                patch: None,
+                warnings: warnings.into_iter().map(|warning| warning.0).collect(),
+            })
+        }
     };
     Ok(judged.unwrap_or_else(|refusal| Verdict::Denied {
         code: refusal.code,
@@ -188,7 +206,10 @@ fn config_error(object: &Value) -> Option<String> {
             Err(error) => return Some(format!("cannot decode incoming new object: {error}")),
         },
     };
-    Config::default().update(name, &data).err().map(|error| error.to_string())
+    Config::default()
+        .update(name, &data)
+        .err()
+        .map(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -201,7 +222,10 @@ mod tests {
         json_patch::merge(&mut full, &request);
         let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": full});
         let answer = review(body.to_string().as_bytes(), &Config::default(), webhook).unwrap();
-        assert_eq!((&answer["kind"], &answer["response"]["uid"]), (&json!("AdmissionReview"), &json!("u-1")));
+        assert_eq!(
+            (&answer["kind"], &answer["response"]["uid"]),
+            (&json!("AdmissionReview"), &json!("u-1"))
+        );
         answer["response"].clone()
     }
 
@@ -214,15 +238,23 @@ mod tests {
     #[test]
     fn defaulting_answers_with_a_patch_that_gives_the_defaulted_object() {
         let answer = ask(Webhook::Defaulting, json!({"object": task_run()}));
-        assert_eq!((&answer["allowed"], &answer["patchType"]), (&json!(true), &json!("JSONPatch")));
-        let patch = base64::engine::general_purpose::STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            (&answer["allowed"], &answer["patchType"]),
+            (&json!(true), &json!("JSONPatch"))
+        );
+        let patch = base64::engine::general_purpose::STANDARD
+            .decode(answer["patch"].as_str().unwrap())
+            .unwrap();
         let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
         let mut object = task_run();
         json_patch::patch(&mut object, &patch).unwrap();
         assert_eq!(object["spec"]["timeout"], "1h0m0s");
         assert_eq!(object["spec"]["serviceAccountName"], "default");
         let again = ask(Webhook::Defaulting, json!({"object": object}));
-        assert_eq!((&again["allowed"], again.get("patch")), (&json!(true), None));
+        assert_eq!(
+            (&again["allowed"], again.get("patch")),
+            (&json!(true), None)
+        );
     }
 
     // T-021
@@ -234,7 +266,11 @@ mod tests {
         ] {
             for webhook in [Webhook::Defaulting, Webhook::Validation] {
                 let answer = ask(webhook, request.clone());
-                assert_eq!((&answer["allowed"], answer.get("patch")), (&json!(true), None), "{request}");
+                assert_eq!(
+                    (&answer["allowed"], answer.get("patch")),
+                    (&json!(true), None),
+                    "{request}"
+                );
             }
         }
     }
@@ -246,7 +282,10 @@ mod tests {
             json!({"kind": {"group": "", "version": "v1", "kind": "ConfigMap"},
                 "object": {"metadata": {"name": name}, "data": data}})
         };
-        let answer = ask(Webhook::Config, map("feature-flags", json!({"enable-api-fields": "gamma"})));
+        let answer = ask(
+            Webhook::Config,
+            map("feature-flags", json!({"enable-api-fields": "gamma"})),
+        );
         assert_eq!(answer["allowed"], false);
         assert_eq!(answer["status"]["code"], 400);
         assert_eq!(
@@ -259,14 +298,21 @@ mod tests {
             ("config-events", json!({"formats": "nonsense"})),
             ("other", json!({"enable-api-fields": "gamma"})),
         ] {
-            assert_eq!(ask(Webhook::Config, map(name, data))["allowed"], true, "{name}");
+            assert_eq!(
+                ask(Webhook::Config, map(name, data))["allowed"],
+                true,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_body_that_is_no_review_is_an_error() {
         for body in ["", "{}", "[]", r#"{"request": {"uid": 1}}"#] {
-            assert!(review(body.as_bytes(), &Config::default(), Webhook::Defaulting).is_err(), "{body}");
+            assert!(
+                review(body.as_bytes(), &Config::default(), Webhook::Defaulting).is_err(),
+                "{body}"
+            );
         }
     }
 }

@@ -9,12 +9,27 @@ use super::WEBHOOK_SERVICE;
 const HANDLED: [(&str, &str, &[&str]); 5] = [
     ("resolution.tekton.dev", "v1alpha1", &["resolutionrequests"]),
     ("resolution.tekton.dev", "v1beta1", &["resolutionrequests"]),
-    ("tekton.dev", "v1", &["pipelineruns", "pipelines", "taskruns", "tasks"]),
-    ("tekton.dev", "v1alpha1", &["stepactions", "verificationpolicies"]),
+    (
+        "tekton.dev",
+        "v1",
+        &["pipelineruns", "pipelines", "taskruns", "tasks"],
+    ),
+    (
+        "tekton.dev",
+        "v1alpha1",
+        &["stepactions", "verificationpolicies"],
+    ),
     (
         "tekton.dev",
         "v1beta1",
-        &["customruns", "pipelineruns", "pipelines", "stepactions", "taskruns", "tasks"],
+        &[
+            "customruns",
+            "pipelineruns",
+            "pipelines",
+            "stepactions",
+            "taskruns",
+            "tasks",
+        ],
     ),
 ];
 
@@ -68,7 +83,13 @@ fn not_excluded() -> Value {
     json!({"matchExpressions": [{"key": "webhooks.knative.dev/exclude", "operator": "DoesNotExist"}]})
 }
 
-fn configuration(kind: &str, name: &str, path: &str, ca_bundle: Option<&str>, more: Value) -> Value {
+fn configuration(
+    kind: &str,
+    name: &str,
+    path: &str,
+    ca_bundle: Option<&str>,
+    more: Value,
+) -> Value {
     let (namespace, service) = WEBHOOK_SERVICE;
     let mut webhook = json!({
         "name": name,
@@ -78,7 +99,8 @@ fn configuration(kind: &str, name: &str, path: &str, ca_bundle: Option<&str>, mo
         "clientConfig": {"service": {"namespace": namespace, "name": service, "path": path, "port": 443}},
     });
     if let Some(pem) = ca_bundle {
-        webhook["clientConfig"]["caBundle"] = json!(base64::engine::general_purpose::STANDARD.encode(pem));
+        webhook["clientConfig"]["caBundle"] =
+            json!(base64::engine::general_purpose::STANDARD.encode(pem));
     }
     json_patch::merge(&mut webhook, &more);
     json!({
@@ -100,12 +122,15 @@ fn configuration(kind: &str, name: &str, path: &str, ca_bundle: Option<&str>, mo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+    use k8s_openapi::api::admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+    };
 
     // T-015, P-012, P-013
     #[test]
     fn the_configurations_have_upstreams_names_paths_and_policies() {
-        let [mutating, validating, config] = webhook_configurations(Some("PEM")).try_into().unwrap();
+        let [mutating, validating, config] =
+            webhook_configurations(Some("PEM")).try_into().unwrap();
         let mutating: MutatingWebhookConfiguration = serde_json::from_value(mutating).unwrap();
         let webhook = &mutating.webhooks.as_ref().unwrap()[0];
         assert_eq!(webhook.name, "webhook.pipeline.tekton.dev");
@@ -117,15 +142,35 @@ mod tests {
             assert!(rule.resources.as_ref().unwrap()[1].ends_with("/status"));
         }
         for (value, name, path) in [
-            (validating, "validation.webhook.pipeline.tekton.dev", "/resource-validation"),
-            (config, "config.webhook.pipeline.tekton.dev", "/config-validation"),
+            (
+                validating,
+                "validation.webhook.pipeline.tekton.dev",
+                "/resource-validation",
+            ),
+            (
+                config,
+                "config.webhook.pipeline.tekton.dev",
+                "/config-validation",
+            ),
         ] {
             let value: ValidatingWebhookConfiguration = serde_json::from_value(value).unwrap();
             let webhook = &value.webhooks.unwrap()[0];
-            assert_eq!((value.metadata.name.as_deref(), webhook.name.as_str()), (Some(name), name));
+            assert_eq!(
+                (value.metadata.name.as_deref(), webhook.name.as_str()),
+                (Some(name), name)
+            );
             let service = webhook.client_config.service.as_ref().unwrap();
-            assert_eq!((service.name.as_str(), service.path.as_deref()), ("tekton-pipelines-webhook", Some(path)));
-            assert_eq!((webhook.failure_policy.as_deref(), webhook.side_effects.as_str()), (Some("Fail"), "None"));
+            assert_eq!(
+                (service.name.as_str(), service.path.as_deref()),
+                ("tekton-pipelines-webhook", Some(path))
+            );
+            assert_eq!(
+                (
+                    webhook.failure_policy.as_deref(),
+                    webhook.side_effects.as_str()
+                ),
+                (Some("Fail"), "None")
+            );
         }
     }
 }

@@ -30,10 +30,16 @@ pub(super) fn review(body: &[u8]) -> Result<Value, serde_json::Error> {
         .map(|object| convert(object, &request.desired_api_version))
         .collect();
     let response = match converted {
-        Ok(objects) => json!({"uid": request.uid, "result": {"status": "Success"}, "convertedObjects": objects}),
-        Err(message) => json!({"uid": request.uid, "result": {"status": "Failure", "message": message}}),
+        Ok(objects) => {
+            json!({"uid": request.uid, "result": {"status": "Success"}, "convertedObjects": objects})
+        }
+        Err(message) => {
+            json!({"uid": request.uid, "result": {"status": "Failure", "message": message}})
+        }
     };
-    Ok(json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response}))
+    Ok(
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response}),
+    )
 }
 
 /// Converts an object of one of our kinds to another version of it.
@@ -54,7 +60,10 @@ mod tests {
         for (objects, status) in [
             (json!([good]), "Success"),
             (json!([]), "Success"),
-            (json!([good, {"apiVersion": "other.example/v1", "kind": "Thing"}]), "Failure"),
+            (
+                json!([good, {"apiVersion": "other.example/v1", "kind": "Thing"}]),
+                "Failure",
+            ),
         ] {
             let body = json!({"request": {"uid": "u", "desiredAPIVersion": "tekton.dev/v1", "objects": objects}});
             let answer = review(body.to_string().as_bytes()).unwrap();

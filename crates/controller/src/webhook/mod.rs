@@ -18,7 +18,10 @@ pub(crate) use conversion::convert;
 use crate::config::ConfigHandle;
 
 /// Namespace and name of the service as which the API server reaches the webhooks (T-422).
-pub const WEBHOOK_SERVICE: (&str, &str) = (tektite_api::names::NAMESPACE, tektite_api::names::WEBHOOK_SERVICE);
+pub const WEBHOOK_SERVICE: (&str, &str) = (
+    tektite_api::names::NAMESPACE,
+    tektite_api::names::WEBHOOK_SERVICE,
+);
 
 /// The routes `/defaulting`, `/resource-validation`, `/config-validation` and `/resource-conversion`, and the probes.
 ///
@@ -36,15 +39,27 @@ pub fn webhook_router(config: ConfigHandle) -> Router {
 }
 
 async fn defaulting(State(config): State<ConfigHandle>, body: Bytes) -> Response {
-    answer(admission::review(&body, &config.current(), admission::Webhook::Defaulting))
+    answer(admission::review(
+        &body,
+        &config.current(),
+        admission::Webhook::Defaulting,
+    ))
 }
 
 async fn validation(State(config): State<ConfigHandle>, body: Bytes) -> Response {
-    answer(admission::review(&body, &config.current(), admission::Webhook::Validation))
+    answer(admission::review(
+        &body,
+        &config.current(),
+        admission::Webhook::Validation,
+    ))
 }
 
 async fn config_validation(State(config): State<ConfigHandle>, body: Bytes) -> Response {
-    answer(admission::review(&body, &config.current(), admission::Webhook::Config))
+    answer(admission::review(
+        &body,
+        &config.current(),
+        admission::Webhook::Config,
+    ))
 }
 
 async fn resource_conversion(body: Bytes) -> Response {
@@ -54,7 +69,15 @@ async fn resource_conversion(body: Bytes) -> Response {
 /// A review that cannot be read is the API server's fault and answered by 400.
 fn answer(review: Result<Value, serde_json::Error>) -> Response {
     match review {
-        Ok(review) => ([(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("could not decode body: {error}")).into_response(),
+        Ok(review) => (
+            [(header::CONTENT_TYPE, "application/json")],
+            review.to_string(),
+        )
+            .into_response(),
+        Err(error) => (
+            StatusCode::BAD_REQUEST,
+            format!("could not decode body: {error}"),
+        )
+            .into_response(),
     }
 }
