@@ -1,0 +1,768 @@
+//! The life of a TaskRun whose pod is there: what its status says, and how it ends.
+
+mod world;
+
+use serde_json::{Value, json};
+use tektite_engine::decision::{Effect, Patch};
+use world::{World, at, condition, container, ended, events, one_step, run, running, waiting};
+
+/// A world in which the run's pod has been created.
+fn started() -> World {
+    let mut world = World::new(one_step());
+    world.pass();
+    world
+}
+
+fn status_of(pod: Value) -> World {
+    let mut world = started();
+    world.pod_status(pod);
+    world.pass();
+    world
+}
+
+#[test]
+fn a_run_starts_and_waits_for_its_pod() {
+    // T-148, T-149, T-212, T-352, T-353, T-398, T-399
+    let mut world = World::new(one_step());
+    let decision = world.pass();
+    assert_eq!(
+        condition(&decision.status),
+        ("Unknown", "Pending", "Pending")
+    );
+    assert_eq!(decision.status.pod_name, "tr-pod");
+    assert_eq!(
+        json!(decision.status.start_time),
+        json!("2026-01-01T00:00:01Z")
+    );
+    assert_eq!(events(&decision), ["Started: ", "Pending: Pending"]);
+    assert_eq!(
+        decision.annotations["pipeline.tekton.dev/release"],
+        "unknown"
+    );
+    assert_eq!(decision.effects.len(), 1);
+    let again = world.pass();
+    assert!(
+        again.effects.is_empty() && again.events.is_empty() && again.annotations.is_empty(),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_start_before_the_creation_counts_as_the_creation() {
+    // T-149
+    let mut world = World::new(one_step());
+    world.now = at(-5);
+    assert_eq!(
+        json!(world.pass().status.start_time),
+        json!("2026-01-01T00:00:00Z")
+    );
+}
+
+#[test]
+fn the_run_is_looked_at_again_when_its_time_is_up() {
+    // T-153
+    let mut world = World::new(one_step());
+    world.run.spec.timeout = Some("10s".parse().unwrap());
+    let wake = world.pass().wake.unwrap();
+    assert!(wake > at(11) && wake < at(12), "{wake}");
+    world.run.spec.timeout = Some("0s".parse().unwrap());
+    assert_eq!(world.pass().wake, None);
+}
+
+#[test]
+fn a_waiting_pod_says_why_it_waits() {
+    // T-352, T-353, T-354, T-356, T-357, T-360, T-375
+    let unschedulable = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient cpu"}]);
+    let initializing = json!([{"type": "Initialized", "status": "False", "message": "m"}]);
+    let sub_path = "failed to create subPath directory for volumeMount";
+    for (pod, expected) in [
+        (
+            json!({"phase": "Running", "containerStatuses": [container("step-s", running())]}),
+            (
+                "Unknown",
+                "Running",
+                "Not all Steps in the Task have finished executing",
+            ),
+        ),
+        (
+            json!({"phase": "Pending"}),
+            ("Unknown", "Pending", "Pending"),
+        ),
+        (
+            json!({"phase": "Pending", "message": "pod says"}),
+            ("Unknown", "Pending", "pod says"),
+        ),
+        (
+            json!({"phase": "Pending", "message": "pod says", "conditions": initializing}),
+            (
+                "Unknown",
+                "Pending",
+                "pod status \"Initialized\":\"False\"; message: \"m\"",
+            ),
+        ),
+        (
+            json!({"phase": "Pending", "conditions": initializing, "containerStatuses": [container("step-s", waiting("X", "w"))]}),
+            (
+                "Unknown",
+                "Pending",
+                "build step \"step-s\" is pending with reason \"w\"",
+            ),
+        ),
+        (
+            json!({"phase": "Pending", "conditions": unschedulable, "containerStatuses": [container("step-s", waiting("ErrImagePull", "w"))]}),
+            (
+                "Unknown",
+                "ExceededNodeResources",
+                "TaskRun Pod exceeded available resources",
+            ),
+        ),
+        (
+            json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting("CreateContainerConfigError", sub_path))]}),
+            (
+                "Unknown",
+                "Pending",
+                "Waiting for subPath directory creation to complete",
+            ),
+        ),
+        (
+            json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting("CreateContainerConfigError", "secret"))]}),
+            (
+                "False",
+                "CreateContainerConfigError",
+                "Failed to create pod due to config error",
+            ),
+        ),
+        (
+            json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting("ErrImagePull", "w"))]}),
+            (
+                "Unknown",
+                "PullImageFailed",
+                "build step \"step-s\" is pending with reason \"w\"",
+            ),
+        ),
+        (
+            json!({"phase": "Pending", "initContainerStatuses": [container("prepare", waiting("ImagePullBackOff", "w"))]}),
+            ("Unknown", "PullImageFailed", "Pending"),
+        ),
+    ] {
+        let world = status_of(pod.clone());
+        assert_eq!(condition(&world.run.status), expected, "{pod}");
+        // T-351: a config error does not complete the run.
+        assert_eq!(world.run.status.completion_time, None);
+    }
+}
+
+#[test]
+fn an_ended_pod_ends_the_run_for_the_right_reason() {
+    // T-349, T-350, T-361, T-362, T-363, T-364, T-365, T-366, T-367, T-368
+    let step = |state: Value| container("step-s", state);
+    let sidecar = |state: Value| container("sidecar-c", state);
+    let timed_out = json!({"terminated": {"exitCode": 1, "reason": "Error",
+        "message": r#"[{"key":"Reason","value":"TimeoutExceeded","type":3}]"#}});
+    let pod = |phase: &str, containers: &[Value]| json!({"phase": phase, "containerStatuses": containers});
+    let with_init = |name: &str, state: Value| json!({"phase": "Failed", "initContainerStatuses": [container(name, state)], "containerStatuses": [step(waiting("PodInitializing", ""))]});
+    for (pod, expected) in [
+        (
+            pod("Succeeded", &[step(ended(0, "Completed"))]),
+            ("True", "Succeeded", "All Steps have completed executing"),
+        ),
+        (
+            pod(
+                "Running",
+                &[step(ended(0, "Completed")), sidecar(running())],
+            ),
+            ("True", "Succeeded", "All Steps have completed executing"),
+        ),
+        (
+            pod("Running", &[step(ended(3, "Error")), sidecar(running())]),
+            (
+                "False",
+                "StepFailed",
+                "\"step-s\" exited with code 3: Error",
+            ),
+        ),
+        (
+            pod("Failed", &[step(ended(3, ""))]),
+            ("False", "StepFailed", "\"step-s\" exited with code 3"),
+        ),
+        (
+            pod("Failed", &[step(timed_out)]),
+            (
+                "False",
+                "StepFailed",
+                "\"step-s\" exited because the step exceeded the specified timeout limit",
+            ),
+        ),
+        (
+            pod("Failed", &[step(ended(137, "OOMKilled"))]),
+            (
+                "False",
+                "StepOOM",
+                "\"step-s\" exited with code 137: OOMKilled",
+            ),
+        ),
+        (
+            pod("Running", &[step(ended(0, "OOMKilled"))]),
+            ("False", "StepOOM", "OOMKilled"),
+        ),
+        (
+            pod(
+                "Failed",
+                &[step(ended(3, "Error")), sidecar(ended(4, "Error"))],
+            ),
+            (
+                "False",
+                "SidecarFailed",
+                "\"sidecar-c\" exited with code 4: Error",
+            ),
+        ),
+        (
+            pod(
+                "Failed",
+                &[
+                    step(ended(137, "OOMKilled")),
+                    sidecar(ended(137, "OOMKilled")),
+                ],
+            ),
+            (
+                "False",
+                "SidecarOOM",
+                "\"sidecar-c\" exited with code 137: OOMKilled",
+            ),
+        ),
+        (
+            pod(
+                "Failed",
+                &[step(ended(137, "OOMKilled")), sidecar(ended(1, "Error"))],
+            ),
+            (
+                "False",
+                "StepOOM",
+                "\"step-s\" exited with code 137: OOMKilled",
+            ),
+        ),
+        (
+            pod(
+                "Succeeded",
+                &[step(ended(0, "Completed")), sidecar(ended(4, "Error"))],
+            ),
+            ("True", "Succeeded", "All Steps have completed executing"),
+        ),
+        (
+            with_init("prepare", ended(2, "Error")),
+            (
+                "False",
+                "InitContainerFailed",
+                "init container failed, \"prepare\" exited with code 2: Error",
+            ),
+        ),
+        (
+            with_init("prepare", ended(137, "OOMKilled")),
+            (
+                "False",
+                "InitContainerOOM",
+                "init container failed, \"prepare\" exited with code 137: OOMKilled",
+            ),
+        ),
+        (
+            with_init("sidecar-c", ended(2, "Error")),
+            (
+                "False",
+                "SidecarFailed",
+                "init container failed, \"sidecar-c\" exited with code 2: Error",
+            ),
+        ),
+        (
+            json!({"phase": "Failed", "reason": "Evicted", "message": "no disk", "containerStatuses": [step(ended(3, "Error"))]}),
+            ("False", "PodEvicted", "no disk"),
+        ),
+        (
+            json!({"phase": "Failed", "message": "node gone"}),
+            ("False", "Failed", "node gone"),
+        ),
+        (
+            json!({"phase": "Failed"}),
+            ("False", "Failed", "build failed for unspecified reasons."),
+        ),
+    ] {
+        let world = status_of(pod.clone());
+        assert_eq!(condition(&world.run.status), expected, "{pod}");
+        assert_eq!(
+            json!(world.run.status.completion_time),
+            json!("2026-01-01T00:00:01Z"),
+            "{pod}"
+        );
+        assert!(world.run.status.artifacts.is_some(), "T-300");
+    }
+}
+
+#[test]
+fn a_failure_that_the_pipeline_ignores_keeps_its_message() {
+    // T-369
+    let mut world = started();
+    let annotations = world.run.metadata.annotations.as_mut().unwrap();
+    annotations.insert(
+        "pipeline.tekton.dev/pipeline-task-on-error".into(),
+        "continue".into(),
+    );
+    world.pod_status(
+        json!({"phase": "Failed", "containerStatuses": [container("step-s", ended(3, "Error"))]}),
+    );
+    world.pass();
+    assert_eq!(
+        condition(&world.run.status),
+        (
+            "False",
+            "FailureIgnored",
+            "\"step-s\" exited with code 3: Error"
+        )
+    );
+}
+
+#[test]
+fn steps_say_how_they_ended() {
+    // T-313, T-347
+    let message = |notes: Value| notes.to_string();
+    for (message, reason, code, shown) in [
+        (message(json!([])), "Completed", 0, None),
+        (String::new(), "", 0, None),
+        (
+            message(json!([{"key": "ExitCode", "value": "7", "type": 3}])),
+            "Continued",
+            7,
+            None,
+        ),
+        (
+            message(json!([{"key": "Reason", "value": "Skipped", "type": 3}])),
+            "Skipped",
+            0,
+            None,
+        ),
+        (
+            message(
+                json!([{"key": "StartedAt", "value": "2026-01-01T00:00:03.250Z", "type": 3}, {"key": "r", "value": "v", "type": 1}]),
+            ),
+            "Completed",
+            0,
+            Some(r#"[{"key":"r","value":"v","type":1}]"#),
+        ),
+    ] {
+        let state = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": "2026-01-01T00:00:02Z"}});
+        let world = status_of(
+            json!({"phase": "Succeeded", "containerStatuses": [container("step-s", state)]}),
+        );
+        let step = &world.run.status.steps[0];
+        assert_eq!(step.termination_reason, reason, "{message}");
+        let ended = step.terminated.as_ref().unwrap();
+        assert_eq!(
+            (
+                ended.exit_code,
+                ended.message.as_deref().filter(|m| !m.is_empty())
+            ),
+            (code, shown),
+            "{message}"
+        );
+        let started = if message.contains("StartedAt") {
+            "2026-01-01T00:00:03Z"
+        } else {
+            "2026-01-01T00:00:02Z"
+        };
+        assert_eq!(json!(ended.started_at), started, "{message}");
+    }
+}
+
+#[test]
+fn a_result_of_the_wrong_type_fails_a_run_whose_steps_succeeded() {
+    // T-311, T-400
+    let spec = json!({"results": [{"name": "r", "type": "array"}], "steps": [{"name": "s", "image": "i", "command": ["c"]}]});
+    let mut world = World::new(run(json!({"taskSpec": spec})));
+    world.pass();
+    let state = json!({"terminated": {"exitCode": 0, "message": r#"[{"key":"r","value":"text","type":1}]"#}});
+    world.pod_status(
+        json!({"phase": "Succeeded", "containerStatuses": [container("step-s", state)]}),
+    );
+    let decision = world.pass();
+    let (status, reason, message) = condition(&decision.status);
+    assert_eq!((status, reason), ("False", "TaskRunValidationFailed"));
+    assert!(
+        message.starts_with("[User error] Provided results don't match declared results"),
+        "{message}"
+    );
+    assert!(decision.status.results.is_empty());
+    assert_eq!(
+        events(&decision),
+        [
+            format!("! InternalError: {message}"),
+            format!("! Failed: {message}")
+        ]
+    );
+}
+
+#[test]
+fn cancelling_ends_the_run_and_its_pod() {
+    // T-370, T-383, T-385
+    let mut world = started();
+    world.pod_status(
+        json!({"phase": "Running", "containerStatuses": [container("step-s", running())]}),
+    );
+    world.pass();
+    world.run.spec.status = "TaskRunCancelled".into();
+    world.run.spec.status_message = "because".into();
+    world.run.spec.retries = 3;
+    world.now = at(9);
+    let decision = world.pass();
+    assert_eq!(
+        condition(&decision.status),
+        (
+            "False",
+            "TaskRunCancelled",
+            "TaskRun \"tr\" was cancelled. because"
+        )
+    );
+    assert_eq!(
+        decision.effects,
+        [Effect::DeletePod {
+            name: "tr-pod".into()
+        }]
+    );
+    assert_eq!(
+        json!(decision.status.steps[0]),
+        json!({"name": "s", "container": "step-s", "imageID": "id", "provenance": {}, "terminationReason": "TaskRunCancelled",
+               "terminated": {"exitCode": 1, "reason": "TaskRunCancelled", "message": "Step s terminated as pod tr-pod is terminated",
+                              "startedAt": "2026-01-01T00:00:02Z", "finishedAt": "2026-01-01T00:00:09Z"}})
+    );
+    assert_eq!(decision.status.artifacts, None);
+    assert!(decision.status.retries_status.is_empty());
+}
+
+#[test]
+fn a_run_cancelled_before_it_started_has_a_start_time_and_no_pod() {
+    // T-149, T-383
+    let mut world = World::new(one_step());
+    world.run.spec.status = "TaskRunCancelled".into();
+    let decision = world.pass();
+    assert_eq!(condition(&decision.status).1, "TaskRunCancelled");
+    assert!(decision.status.start_time.is_some());
+    assert!(decision.effects.is_empty());
+}
+
+#[test]
+fn with_keep_pod_on_cancel_the_pod_is_told_instead() {
+    // T-386
+    let mut world = started();
+    world.config.feature_flags.enable_keep_pod_on_cancel = true;
+    world.run.spec.status = "TaskRunCancelled".into();
+    let patch = json!({"op": "replace", "path": "/metadata/annotations/tekton.dev~1cancel", "value": "CANCEL"});
+    assert_eq!(
+        world.pass().effects,
+        [Effect::PatchPod {
+            name: "tr-pod".into(),
+            patch: Patch::Json(vec![patch])
+        }]
+    );
+}
+
+#[test]
+fn a_run_times_out_strictly_after_its_time_and_says_what_it_was_doing() {
+    // T-371, T-372, T-384
+    let mut world = started();
+    world.run.spec.timeout = Some("1m0s".parse().unwrap());
+    world.pod_status(json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting("ErrImagePull", "w"))]}));
+    world.now = at(61);
+    world.pass();
+    assert_eq!(condition(&world.run.status).1, "PullImageFailed");
+    world.now = at(62);
+    let decision = world.pass();
+    assert_eq!(
+        condition(&decision.status),
+        (
+            "False",
+            "TaskRunTimeout",
+            "TaskRun \"tr\" failed to finish within \"1m0s\"\nPrevious status: [PullImageFailed] build step \"step-s\" is pending with reason \"w\""
+        )
+    );
+    assert_eq!(
+        decision.effects,
+        [Effect::DeletePod {
+            name: "tr-pod".into()
+        }]
+    );
+    // T-385: a step that waited counts from the run's creation.
+    let ended = decision.status.steps[0].terminated.as_ref().unwrap();
+    assert_eq!(json!(ended.started_at), json!("2026-01-01T00:00:00Z"));
+}
+
+#[test]
+fn no_timeout_means_no_end() {
+    // T-129, T-384
+    let mut world = started();
+    world.run.spec.timeout = Some("0s".parse().unwrap());
+    world.now = at(1_000_000);
+    assert_eq!(condition(&world.pass().status).0, "Unknown");
+}
+
+#[test]
+fn a_pending_run_has_neither_pod_nor_start() {
+    // T-359, T-387
+    let mut world = World::new(one_step());
+    world.run.spec.status = "TaskRunPending".into();
+    let decision = world.pass();
+    assert_eq!(
+        condition(&decision.status),
+        ("Unknown", "TaskRunPending", "TaskRun \"tr\" is pending")
+    );
+    assert_eq!(decision.status.start_time, None);
+    assert!(decision.effects.is_empty());
+    world.run.spec.status.clear();
+    world.now = at(50);
+    let decision = world.pass();
+    assert_eq!(
+        json!(decision.status.start_time),
+        json!("2026-01-01T00:00:50Z")
+    );
+    assert_eq!(decision.effects.len(), 1);
+}
+
+#[test]
+fn a_container_that_cannot_start_fails_the_run_at_the_next_pass() {
+    // T-373, T-376, T-377, T-378
+    for (reason, class, message) in [
+        (
+            "ImagePullBackOff",
+            "TaskRunImagePullFailed",
+            "the step \"s\" in TaskRun \"tr\" failed to pull the image \"id\". The pod errored with the message: \"w.\"",
+        ),
+        (
+            "InvalidImageName",
+            "TaskRunImagePullFailed",
+            "the step \"s\" in TaskRun \"tr\" failed to pull the image \"id\". The pod errored with the message: \"w.\"",
+        ),
+        (
+            "CreateContainerError",
+            "PodCreationFailed",
+            "the step \"s\" in TaskRun \"tr\" failed to start. The pod errored with the message: \"w.\"",
+        ),
+    ] {
+        let mut world = status_of(
+            json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting(reason, "w"))]}),
+        );
+        assert_eq!(condition(&world.run.status).0, "Unknown", "{reason}");
+        let decision = world.pass();
+        assert_eq!(condition(&decision.status), ("False", class, message));
+        assert_eq!(
+            decision.effects,
+            [Effect::DeletePod {
+                name: "tr-pod".into()
+            }]
+        );
+        assert_eq!(decision.status.steps[0].termination_reason, class);
+    }
+    let mut world = status_of(
+        json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting("ErrImagePull", "w"))]}),
+    );
+    assert_eq!(condition(&world.pass().status).0, "Unknown");
+}
+
+#[test]
+fn containers_get_the_grace_that_the_installation_allows() {
+    // T-374, T-377
+    let since = json!([{"type": "Initialized", "status": "True", "lastTransitionTime": "2026-01-01T00:00:10Z"}]);
+    for (reason, message) in [
+        ("ImagePullBackOff", "w"),
+        ("CreateContainerError", "x context deadline exceeded"),
+    ] {
+        let mut world = status_of(
+            json!({"phase": "Pending", "conditions": since, "containerStatuses": [container("step-s", waiting(reason, message))]}),
+        );
+        world.config.defaults.image_pull_back_off_timeout = "30s".parse().unwrap();
+        world.config.defaults.create_container_error_timeout = "30s".parse().unwrap();
+        world.now = at(39);
+        assert_eq!(condition(&world.decide().status).0, "Unknown", "{reason}");
+        world.now = at(40);
+        assert_eq!(condition(&world.decide().status).0, "False", "{reason}");
+    }
+    let mut world = status_of(
+        json!({"phase": "Pending", "containerStatuses": [container("step-s", waiting("ImagePullBackOff", "w"))]}),
+    );
+    world.config.defaults.image_pull_back_off_timeout = "30s".parse().unwrap();
+    world.seen.pods.clear();
+    assert!(
+        condition(&world.decide().status)
+            .2
+            .ends_with("Failed to get pod with error: \"pod \"tr-pod\" not found.\"")
+    );
+}
+
+#[test]
+fn a_failed_attempt_is_kept_and_the_run_starts_over() {
+    // T-150, T-154, T-211, T-388, T-389, T-390
+    let mut world = started();
+    world.run.spec.retries = 1;
+    world.pod_status(
+        json!({"phase": "Failed", "containerStatuses": [container("step-s", ended(3, "Error"))]}),
+    );
+    let decision = world.pass();
+    let message = "\"step-s\" exited with code 3: Error";
+    assert_eq!(
+        condition(&decision.status),
+        ("Unknown", "ToBeRetried", message)
+    );
+    assert_eq!(events(&decision), [format!("ToBeRetried: {message}")]);
+    assert_eq!(decision.wake, Some(world.now));
+    let status = &decision.status;
+    assert_eq!(
+        (
+            &status.start_time,
+            &status.completion_time,
+            status.pod_name.as_str()
+        ),
+        (&None, &None, "")
+    );
+    assert_eq!(status.retries_status.len(), 1);
+    assert_eq!(
+        condition(&status.retries_status[0]),
+        ("False", "StepFailed", message)
+    );
+    assert_eq!(status.retries_status[0].pod_name, "tr-pod");
+    assert_eq!(status.steps.len(), 1);
+    let decision = world.pass();
+    assert_eq!(decision.status.pod_name, "tr-pod-retry1");
+    assert_eq!(events(&decision)[0], "Started: ");
+    world.pod_status(
+        json!({"phase": "Failed", "containerStatuses": [container("step-s", ended(4, "Error"))]}),
+    );
+    assert_eq!(
+        condition(&world.pass().status),
+        (
+            "False",
+            "StepFailed",
+            "\"step-s\" exited with code 4: Error"
+        )
+    );
+}
+
+#[test]
+fn starting_again_keeps_the_message_of_the_failed_attempt() {
+    // T-150
+    let mut world = started();
+    world.run.spec.retries = 1;
+    world.pod_status(
+        json!({"phase": "Failed", "containerStatuses": [container("step-s", ended(3, "Error"))]}),
+    );
+    world.pass();
+    world.run.spec.status = "TaskRunCancelled".into();
+    let message = world.pass().status.conditions[0].message.clone();
+    assert!(
+        message.ends_with("\nPrevious status: [ToBeRetried] \"step-s\" exited with code 3: Error"),
+        "{message}"
+    );
+}
+
+fn with_sidecar() -> World {
+    let spec = json!({"steps": [{"name": "s", "image": "i", "command": ["c"]}], "sidecars": [{"name": "c", "image": "i"}]});
+    let mut world = World::new(run(json!({"taskSpec": spec})));
+    world.pass();
+    world
+}
+
+fn ready(name: &str, is: bool) -> Value {
+    let mut status = container(name, running());
+    status["ready"] = is.into();
+    status
+}
+
+#[test]
+fn the_first_step_is_released_when_all_beside_it_is_ready() {
+    // T-322, T-323
+    let patch = json!({"op": "replace", "path": "/metadata/annotations/tekton.dev~1ready", "value": "READY"});
+    let release = [Effect::PatchPod {
+        name: "tr-pod".into(),
+        patch: Patch::Json(vec![patch]),
+    }];
+    let step = || container("step-s", running());
+    for (phase, containers, released) in [
+        ("Running", json!([step(), ready("sidecar-c", true)]), true),
+        ("Running", json!([step(), ready("sidecar-c", false)]), false),
+        (
+            "Running",
+            json!([step(), ready("sidecar-c", true), ready("injected", false)]),
+            false,
+        ),
+        (
+            "Running",
+            json!([step(), container("sidecar-c", ended(0, "Completed"))]),
+            true,
+        ),
+        ("Pending", json!([step(), ready("sidecar-c", true)]), false),
+    ] {
+        let mut world = with_sidecar();
+        world.pod_status(json!({"phase": phase, "containerStatuses": containers}));
+        assert_eq!(
+            world.decide().effects == release,
+            released,
+            "{phase} {containers}"
+        );
+    }
+}
+
+#[test]
+fn sidecars_of_a_finished_run_are_switched_to_the_nop_image() {
+    // T-323, T-324, T-325, T-327
+    let mut world = with_sidecar();
+    let pod = std::sync::Arc::make_mut(&mut world.seen.pods[0]);
+    pod.metadata
+        .annotations
+        .as_mut()
+        .unwrap()
+        .insert("tekton.dev/ready".into(), "READY".into());
+    let mut injected = pod.spec.as_ref().unwrap().containers[1].clone();
+    injected.name = "injected".into();
+    pod.spec.as_mut().unwrap().containers.push(injected);
+    world.pod_status(json!({"phase": "Running", "containerStatuses": [
+        container("step-s", ended(0, "Completed")), ready("sidecar-c", true), ready("injected", true)]}));
+    let decision = world.pass();
+    assert_eq!(condition(&decision.status).0, "True");
+    let nop = |i: usize| json!({"op": "replace", "path": format!("/spec/containers/{i}/image"), "value": "tektite/entrypoint"});
+    assert_eq!(
+        decision.effects,
+        [Effect::PatchPod {
+            name: "tr-pod".into(),
+            patch: Patch::Json(vec![nop(1), nop(2)])
+        }]
+    );
+    assert_eq!(decision.status.sidecars.len(), 1);
+
+    let mut stopped = container("sidecar-c", ended(0, "Completed"));
+    stopped["lastState"] = json!({"terminated": {"exitCode": 143, "reason": "Error", "startedAt": "2026-01-01T00:00:02Z"}});
+    world.pod_status(json!({"phase": "Succeeded", "containerStatuses": [container("step-s", ended(0, "Completed")), stopped]}));
+    let decision = world.pass();
+    assert!(decision.effects.is_empty());
+    assert_eq!(
+        json!(decision.status.sidecars),
+        json!([{"name": "c", "container": "sidecar-c", "imageID": "id", "terminated": {"exitCode": 143, "reason": "Completed",
+            "message": "Sidecar container successfully stopped by nop image", "startedAt": "2026-01-01T00:00:02Z"}}])
+    );
+}
+
+#[test]
+fn sidecars_that_cannot_be_stopped_fail_the_run_even_after_success() {
+    // T-326
+    for (code, expected) in [
+        (422, "TaskRunStopSidecarFailed"),
+        (409, "Succeeded"),
+        (404, "Succeeded"),
+    ] {
+        let mut world = with_sidecar();
+        world.pod_status(json!({"phase": "Running", "containerStatuses": [container("step-s", ended(0, "Completed")), ready("sidecar-c", true)]}));
+        world.refuse(
+            |e| matches!(e, Effect::PatchPod { .. }),
+            code,
+            "Invalid",
+            "no",
+            "",
+        );
+        let decision = world.decide();
+        assert_eq!(condition(&decision.status).1, expected);
+        assert_eq!(decision.wake.is_some(), code == 409);
+    }
+}
