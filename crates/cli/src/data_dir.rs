@@ -27,3 +27,8 @@ pub fn default_dir() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
         .join("tektite")
 }
+
+/// The image store within the directory.
+pub const IMAGES: &str = "images";
+/// The map of image names within the directory.
+pub const IMAGE_MAP: &str = "images.yaml";

@@ -9,6 +9,7 @@ mod data_dir;
 mod diagnostic;
 mod exit;
 mod follow;
+mod image_configs;
 mod lint;
 mod local;
 mod logging;

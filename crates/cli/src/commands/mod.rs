@@ -4,6 +4,7 @@ mod cancel;
 mod controller;
 mod crds;
 mod describe;
+mod image;
 mod lint;
 mod list;
 mod logs;
@@ -30,6 +31,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Command::Describe(arguments) => on_one_thread(describe::run(arguments)),
         Command::Logs(arguments) => on_one_thread(logs::run(arguments)),
         Command::Cancel(arguments) => on_one_thread(cancel::run(arguments)),
+        Command::Image(arguments) => image::run(&arguments),
         other => Err(Failure::new(
             Exit::Failed,
             format!("not built yet: {other:?}"),
