@@ -7,6 +7,7 @@
 
 pub mod admission;
 pub mod config;
+pub mod convert;
 pub mod crd;
 mod duration;
 mod kind;

@@ -2,30 +2,51 @@
 
 use serde_json::Value;
 
-use super::{Refusal, Request, Warning, default, object_name, shape_of, validate};
-use crate::{config::Config, crd, shape};
+use super::{Refusal, Request, Warning, default, object_name, schema_pass, shape_of, validate};
+use crate::{config::Config, convert::convert, crd, shape};
 
-/// What creating `object` would come to: the object as stored, with its defaults, or the refusal.
+/// What creating `object` would come to: the object as a client would read it back, with its defaults, or the refusal.
+///
+/// ```
+/// use serde_json::json;
+/// use tektite_api::{admission::admit, config::Config};
+/// let task = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "t"}, "spec": {}});
+/// let refusal = admit(&task, &Config::default()).unwrap_err();
+/// assert_eq!(refusal.message, "validation failed: missing field(s): spec.steps");
+/// ```
 ///
 /// # Errors
 /// The first refusal, with the text that the webhook or the API server gives (without the API server's preface).
 pub fn admit(object: &Value, config: &Config) -> Result<(Value, Vec<Warning>), Refusal> {
     let request = Request::create(object);
     let kind = request.kind;
-    if let Err(message) = shape::decode_exactly("meta.ObjectMeta", &object["metadata"]) {
-        let version = request.version;
-        let text =
-            format!("{kind} in version {version:?} cannot be handled as a {kind}: {message}");
-        return Err(Refusal::bad_request(text));
+    let metadata =
+        shape::decode_exactly("meta.ObjectMeta", &object["metadata"]).map_err(|message| {
+            let version = request.version;
+            Refusal::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {message}"
+            ))
+        })?;
+    let schema = shape_of(&request).map(crd::schema_of).unwrap_or_default();
+    let mut seen = object.clone();
+    seen["metadata"] = metadata.value;
+    schema_pass::apply(&mut seen, &schema);
+    if let Some(fields) = seen.as_object_mut()
+        && matches!(
+            kind,
+            "TaskRun" | "PipelineRun" | "CustomRun" | "ResolutionRequest"
+        )
+    {
+        fields.remove("status");
     }
-    let pruned = prune(object, &request);
     let mut defaulted = default(
         &Request {
-            object: &pruned,
+            object: &seen,
             ..request
         },
         config,
     )?;
+    schema_pass::fill(&mut defaulted, &schema);
     object_name::generate(&mut defaulted);
     object_name::check(&defaulted, &request)?;
     let warnings = validate(
@@ -35,74 +56,42 @@ pub fn admit(object: &Value, config: &Config) -> Result<(Value, Vec<Warning>), R
         },
         config,
     )?;
+    let mut answer = through_storage(defaulted, &request, config)?;
+    schema_pass::fill(&mut answer, &schema);
     if request.name.is_empty()
-        && let Some(metadata) = defaulted["metadata"].as_object_mut()
+        && let Some(metadata) = answer["metadata"].as_object_mut()
     {
         metadata.remove("name");
     }
-    Ok((defaulted, warnings))
+    Ok((answer, warnings))
 }
 
-/// The object as the API server hands it on: without what its schema does not know, and without status.
-fn prune(object: &Value, request: &Request<'_>) -> Value {
-    let mut pruned = object.clone();
-    let Some(schema) = shape_of(request).map(crd::schema_of) else {
-        return pruned;
+/// The object as it comes back from storage, which is in another version than some it may be written in.
+fn through_storage(
+    object: Value,
+    request: &Request<'_>,
+    config: &Config,
+) -> Result<Value, Refusal> {
+    let stored = match (request.kind, request.version) {
+        ("Task" | "TaskRun" | "Pipeline" | "PipelineRun", "v1beta1") => "tekton.dev/v1",
+        ("StepAction", "v1alpha1") => "tekton.dev/v1beta1",
+        ("ResolutionRequest", "v1alpha1") => "resolution.tekton.dev/v1beta1",
+        _ => return Ok(object),
     };
-    drop_unknown(&mut pruned, &schema, "", &mut vec![]);
-    if let Some(fields) = pruned.as_object_mut()
-        && matches!(
-            request.kind,
-            "TaskRun" | "PipelineRun" | "CustomRun" | "ResolutionRequest"
-        )
-    {
-        fields.remove("status");
-    }
-    pruned
+    let back = format!("{}/{}", request.group, request.version);
+    let refused = |cause: crate::convert::ConvertError| Refusal {
+        code: 500,
+        message: format!("conversion webhook failed: {cause}"),
+        errors: vec![],
+    };
+    let stored = convert(object, stored, config).map_err(refused)?;
+    convert(stored, &back, config).map_err(refused)
 }
 
 /// Paths of the fields that the API server would drop silently, such as misspelt ones.
 pub fn unknown_fields(object: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(shape) = shape_of(&Request::create(object)) {
-        drop_unknown(&mut object.clone(), &crd::schema_of(shape), "", &mut found);
-    }
-    found
-}
-
-fn drop_unknown(value: &mut Value, schema: &Value, path: &str, found: &mut Vec<String>) {
-    let open = schema.get("x-kubernetes-preserve-unknown-fields").is_some();
-    match value {
-        Value::Object(fields) => {
-            if path == "metadata" {
-                return;
-            }
-            let properties = schema.get("properties");
-            let additional = schema.get("additionalProperties");
-            fields.retain(|name, below| {
-                let at = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                match properties.and_then(|p| p.get(name)).or(additional) {
-                    Some(schema) => drop_unknown(below, schema, &at, found),
-                    None if open => {}
-                    None => {
-                        found.push(at);
-                        return false;
-                    }
-                }
-                true
-            });
-        }
-        Value::Array(items) => {
-            if let Some(schema) = schema.get("items") {
-                for (index, item) in items.iter_mut().enumerate() {
-                    drop_unknown(item, schema, &format!("{path}[{index}]"), found);
-                }
-            }
-        }
-        _ => {}
-    }
+    let schema = shape_of(&Request::create(object)).map(crd::schema_of);
+    schema
+        .map(|schema| schema_pass::apply(&mut object.clone(), &schema))
+        .unwrap_or_default()
 }

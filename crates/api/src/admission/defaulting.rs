@@ -63,7 +63,7 @@ fn restore_metadata(from: &Value, to: &mut Value) {
     };
 }
 
-pub(super) fn set_defaults(request: &Request<'_>, config: &Config, object: &mut Value) {
+pub(crate) fn set_defaults(request: &Request<'_>, config: &Config, object: &mut Value) {
     let v1 = request.version == "v1";
     match request.kind {
         "Task" => task_spec(&mut object["spec"], config, v1),

@@ -9,11 +9,13 @@ mod field_error;
 mod kinds;
 mod object_name;
 mod pod_template;
+mod schema_pass;
 
 use serde_json::Value;
 
 pub use admit::{admit, unknown_fields};
 pub use defaulting::default;
+pub(crate) use defaulting::set_defaults;
 pub use field_error::{FieldError, FieldErrors};
 pub(crate) use kinds::shape_of;
 pub use validation::validate;
