@@ -26,15 +26,25 @@ impl ImageConfigs for StoreConfigs {
             for login in logins.logins(reference.registry()).await {
                 credentials.add_basic(reference.registry(), &login.username, &login.password);
             }
-            let found = self
-                .0
-                .pull(image, &credentials, PullPolicy::IfNotPresent)
+            let found = pull(self.0.clone(), image.to_owned(), credentials)
                 .await
                 .map_err(failed)?;
             let digest = found.index_digest.as_deref().unwrap_or(&found.digest);
             Ok(commands(format!("{}@{digest}", reference.name()), &found))
         })
     }
+}
+
+fn pull(
+    store: ImageStore,
+    image: String,
+    credentials: Credentials,
+) -> BoxFuture<'static, Result<Image, tektite_oci::Error>> {
+    Box::pin(async move {
+        store
+            .pull(&image, &credentials, PullPolicy::IfNotPresent)
+            .await
+    })
 }
 
 fn failed(error: tektite_oci::Error) -> ImageError {

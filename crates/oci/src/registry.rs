@@ -164,10 +164,14 @@ impl<'a> Pull<'a> {
             .cloned()
             .zip(configuration.diff_ids.iter().cloned())
             .collect();
-        let missing = layers
-            .iter()
-            .filter(|(_, diff_id)| !places.layers().join(diff_id.hex()).is_dir());
-        futures::stream::iter(missing.map(|(layer, _)| self.fetch(layer, &scratch)))
+        // Collected first: a lazy iterator here would make the future of `pull` not provably `Send`.
+        let mut fetches = Vec::new();
+        for (layer, diff_id) in &layers {
+            if !places.layers().join(diff_id.hex()).is_dir() {
+                fetches.push(self.fetch(layer, &scratch));
+            }
+        }
+        futures::stream::iter(fetches)
             .buffer_unordered(CONCURRENT_LAYERS)
             .try_collect::<Vec<_>>()
             .await?;
