@@ -1,6 +1,6 @@
 //! The server as a whole: starting it, talking to it in process, serving it on a socket.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -8,17 +8,25 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use tower::{BoxError, Service, ServiceExt};
+use serde_json::Value;
+use tokio::sync::watch;
+use tower::{BoxError, Service};
 
-use crate::error::ApiError;
+use crate::admission::Hooks;
+use crate::builtin::kinds::CRDS;
+use crate::crd::{CustomKind, definition};
 use crate::identity::Identity;
 use crate::kubelet::Kubelet;
+use crate::registry::Registry;
+use crate::storage::Storage;
+use crate::tokens::Signer;
+use crate::webhook::Webhooks;
 
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -59,6 +67,9 @@ pub enum StartError {
     /// The database cannot be opened or read.
     #[error("cannot open the object store: {0}")]
     Store(String),
+    /// The key that signs service account tokens cannot be made or read.
+    #[error("cannot prepare the service account key: {0}")]
+    Key(String),
 }
 
 /// A running API server; clones share it.
@@ -67,42 +78,210 @@ pub enum StartError {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use tektite_apiserver::{ApiServer, Identity, Options};
 /// let server = ApiServer::start(Options::default()).await?;
-/// let service = server.client_service(Identity::admin());
-/// // let client = kube::Client::new(service, "default");
-/// # drop(service); Ok(()) }
+/// let client = kube::Client::new(server.client_service(Identity::admin()), "default");
+/// # drop(client); Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct ApiServer {
     inner: Arc<Inner>,
 }
 
-type WebhookService = Arc<
-    dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
-        + Send
-        + Sync,
->;
+/// How often history past its age is forgotten.
+const SWEEP: Duration = Duration::from_secs(15);
+/// How long events are kept (K-234).
+const EVENT_AGE: Duration = Duration::from_secs(3600);
 
-struct Inner {
+/// Everything the handlers share.
+pub(crate) struct Inner {
+    pub storage: Arc<Storage>,
+    pub webhooks: Webhooks,
+    pub hooks: Hooks,
+    pub signer: Signer,
+    pub tokens: Vec<(String, Identity)>,
+    pub root_ca: Option<String>,
+    registry: RwLock<Arc<Registry>>,
     kubelet: OnceLock<Arc<dyn Kubelet>>,
-    services: RwLock<HashMap<(String, String), WebhookService>>,
+    closed: watch::Sender<bool>,
+}
+
+impl Inner {
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(
+            &self
+                .registry
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+        )
+    }
+
+    pub(crate) fn kubelet(&self) -> Option<&Arc<dyn Kubelet>> {
+        self.kubelet.get()
+    }
+
+    /// Resolves when the server shuts down.
+    pub(crate) async fn closing(&self) {
+        let mut closed = self.closed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+
+    /// Compiles the stored definitions that changed and serves them (K-012, K-180).
+    pub(crate) fn reload_definitions(&self) {
+        let (objects, _) = self
+            .storage
+            .list(&format!("{CRDS}.apiextensions.k8s.io"), None);
+        let mut slot = self
+            .registry
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut kinds: BTreeMap<String, Arc<CustomKind>> = BTreeMap::new();
+        for object in objects {
+            let name = object.name.to_string();
+            if let Some(kind) = slot
+                .custom()
+                .get(&name)
+                .filter(|kind| kind.revision == object.revision)
+            {
+                kinds.insert(name, Arc::clone(kind));
+                continue;
+            }
+            let value = object.value();
+            if !definition::is_established(&value) {
+                continue;
+            }
+            match CustomKind::compile(&value, object.revision) {
+                Ok(kind) => drop(kinds.insert(name, Arc::new(kind))),
+                Err(error) => {
+                    tracing::warn!(definition = %name, error, "a stored definition cannot be served")
+                }
+            }
+        }
+        *slot = Arc::new(Registry::new(kinds));
+    }
+
+    /// Which name of a definition another one already has (K-164).
+    pub(crate) fn clash(&self, object: &Value) -> Option<&'static str> {
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let own = text("/metadata/name");
+        let registry = self.registry();
+        let short = object
+            .pointer("/spec/names/shortNames")
+            .and_then(Value::as_array);
+        registry
+            .custom()
+            .values()
+            .filter(|kind| kind.name != own && kind.group == text("/spec/group"))
+            .find_map(|kind| {
+                if kind.plural == text("/spec/names/plural") {
+                    Some("PluralConflict")
+                } else if kind.kind == text("/spec/names/kind") {
+                    Some("KindConflict")
+                } else if kind.list_kind == text("/spec/names/listKind") {
+                    Some("ListKindConflict")
+                } else if kind.singular == text("/spec/names/singular") {
+                    Some("SingularConflict")
+                } else if short
+                    .into_iter()
+                    .flatten()
+                    .any(|name| kind.short_names.iter().any(|own| name == own))
+                {
+                    Some("ShortNamesConflict")
+                } else {
+                    None
+                }
+            })
+    }
+
+    /// Removes events past their age.
+    fn expire_events(&self) {
+        let oldest = jiff::Timestamp::now() - EVENT_AGE;
+        let collection: Arc<str> = "events".into();
+        let (events, _) = self.storage.list(&collection, None);
+        for event in events {
+            let value = event.value();
+            let times = [
+                "/lastTimestamp",
+                "/eventTime",
+                "/series/lastObservedTime",
+                "/metadata/creationTimestamp",
+            ];
+            let last = times
+                .iter()
+                .filter_map(|pointer| {
+                    value
+                        .pointer(pointer)?
+                        .as_str()?
+                        .parse::<jiff::Timestamp>()
+                        .ok()
+                })
+                .max();
+            if last.is_some_and(|last| last < oldest) {
+                let _ =
+                    self.storage
+                        .delete(&collection, &event.namespace, &event.name, event.revision);
+            }
+        }
+    }
 }
 
 impl ApiServer {
     /// Opens the store and makes the objects that always exist.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let _ = options;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                kubelet: OnceLock::new(),
-                services: RwLock::default(),
-            }),
-        })
+        let (storage, key) = match options.store {
+            Store::Memory => (
+                Storage::in_memory(),
+                Signer::generate().map_err(StartError::Key)?,
+            ),
+            Store::Durable(directory) => {
+                let opened = tokio::task::spawn_blocking(move || {
+                    let storage = Storage::open(&directory).map_err(StartError::Store)?;
+                    let key = signing_key(&directory)?;
+                    Ok::<_, StartError>((storage, key))
+                });
+                opened
+                    .await
+                    .map_err(|error| StartError::Store(error.to_string()))??
+            }
+        };
+        let inner = Arc::new(Inner {
+            storage: Arc::new(storage),
+            webhooks: Webhooks::default(),
+            hooks: Hooks::default(),
+            signer: Signer::new(&key).map_err(StartError::Key)?,
+            tokens: options.tokens,
+            root_ca: options.root_ca,
+            registry: RwLock::new(Arc::new(Registry::new(BTreeMap::new()))),
+            kubelet: OnceLock::new(),
+            closed: watch::Sender::new(false),
+        });
+        inner.bootstrap();
+        inner.reload_definitions();
+        for kind in inner
+            .registry()
+            .custom()
+            .values()
+            .filter(|kind| kind.terminating)
+        {
+            tokio::spawn(Arc::clone(&inner).clean_up_definition(kind.name.clone()));
+        }
+        inner
+            .storage
+            .durable(inner.storage.revision())
+            .await
+            .map_err(StartError::Store)?;
+        tokio::spawn(keep_house(Arc::downgrade(&inner)));
+        Ok(Self { inner })
     }
 
     /// A service for in-process clients: `kube::Client::new(server.client_service(Identity::admin()), "default")`.
     pub fn client_service(&self, identity: Identity) -> ClientService {
         ClientService {
-            server: self.clone(),
+            inner: Arc::clone(&self.inner),
             identity: Arc::new(identity),
         }
     }
@@ -123,21 +302,7 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let call: WebhookService = Arc::new(move |request| {
-            let service = service.clone();
-            Box::pin(async move {
-                let response = service.oneshot(request).await.map_err(Into::into)?;
-                let (head, body) = response.into_parts();
-                let body = body.collect().await.map_err(Into::into)?.to_bytes();
-                Ok(Response::from_parts(head, body))
-            })
-        });
-        let mut services = self
-            .inner
-            .services
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        services.insert((namespace.into(), name.into()), call);
+        self.inner.webhooks.register(namespace, name, service);
     }
 
     /// Serves HTTPS (HTTP/1.1 and h2) until `shutdown` resolves. Client certificates that `tls` accepted authenticate,
@@ -148,29 +313,60 @@ impl ApiServer {
         tls: Arc<rustls::ServerConfig>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
-        let _ = (listener, tls);
-        shutdown.await;
-        Ok(())
+        crate::listen::serve(&self.inner, listener, tls, shutdown).await
     }
 
-    /// Waits until everything written is durable, then closes the store.
-    pub async fn shutdown(&self) {}
+    /// Ends watches, waits until everything written is durable, then closes the store.
+    pub async fn shutdown(&self) {
+        self.inner.closed.send_replace(true);
+        self.inner.storage.close().await;
+    }
+}
 
-    async fn handle(&self, identity: Arc<Identity>, request: Request<Bytes>) -> Response<Body> {
-        let _ = (identity, request);
-        let error = ApiError::no_such_resource();
-        let body =
-            Full::new(Bytes::from(error.to_status().to_string())).map_err(|never| match never {});
-        let mut response = Response::new(body.boxed_unsync());
-        *response.status_mut() = error.code;
-        response
+/// The key that signs tokens; made on first use and kept beside the store.
+fn signing_key(directory: &std::path::Path) -> Result<Vec<u8>, StartError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = directory.join("service-account.key");
+    match std::fs::read(&path) {
+        Ok(key) if !key.is_empty() => Ok(key),
+        _ => {
+            let key = Signer::generate().map_err(StartError::Key)?;
+            let fail = |error: io::Error| StartError::Key(format!("{}: {error}", path.display()));
+            let temporary = directory.join("service-account.key.new");
+            let _ = std::fs::remove_file(&temporary);
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)
+                .map_err(fail)?;
+            io::Write::write_all(&mut file, &key)
+                .and_then(|()| file.sync_all())
+                .map_err(fail)?;
+            std::fs::rename(&temporary, &path).map_err(fail)?;
+            Ok(key)
+        }
+    }
+}
+
+/// Now and then: history, old events.
+async fn keep_house(inner: std::sync::Weak<Inner>) {
+    let mut rounds = 0u32;
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.storage.sweep();
+        rounds += 1;
+        if rounds.is_multiple_of(8) {
+            inner.expire_events();
+        }
     }
 }
 
 /// The server as one identity sees it; see [`ApiServer::client_service`].
 #[derive(Clone)]
 pub struct ClientService {
-    server: ApiServer,
+    inner: Arc<Inner>,
     identity: Arc<Identity>,
 }
 
@@ -188,14 +384,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (server, identity) = (self.server.clone(), Arc::clone(&self.identity));
+        let (inner, identity) = (Arc::clone(&self.inner), Arc::clone(&self.identity));
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = match body.collect().await {
                 Ok(body) => body.to_bytes(),
                 Err(_) => Bytes::new(),
             };
-            Ok(server
+            Ok(inner
                 .handle(identity, Request::from_parts(head, body))
                 .await)
         })

@@ -1,0 +1,6 @@
+//! The four ways to patch an object (section 5 and 6).
+
+pub mod apply;
+pub mod json;
+pub mod merge;
+pub mod strategic;

@@ -1,0 +1,128 @@
+//! Calling webhooks: services registered in this process, or HTTPS.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower::{BoxError, Service, ServiceExt};
+
+type Call = Arc<
+    dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
+        + Send
+        + Sync,
+>;
+
+/// Services that webhooks reach without a socket.
+#[derive(Default)]
+pub struct Webhooks {
+    services: RwLock<HashMap<(String, String), Call>>,
+}
+
+/// Where a `clientConfig` leads.
+struct Destination {
+    service: Option<(String, String)>,
+    url: String,
+}
+
+impl Webhooks {
+    /// See [`crate::ApiServer::register_service`].
+    pub fn register<S, B>(&self, namespace: &str, name: &str, service: S)
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let call: Call = Arc::new(move |request| {
+            let service = service.clone();
+            Box::pin(async move {
+                let response = service.oneshot(request).await.map_err(Into::into)?;
+                let (head, body) = response.into_parts();
+                let body = body.collect().await.map_err(Into::into)?.to_bytes();
+                Ok(Response::from_parts(head, body))
+            })
+        });
+        let mut services = self
+            .services
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        services.insert((namespace.into(), name.into()), call);
+    }
+
+    /// Posts `review` and returns the review that comes back; the error is the text after `failed to call webhook: `.
+    pub async fn post(
+        &self,
+        config: &Value,
+        review: &Value,
+        timeout: Duration,
+    ) -> Result<Value, String> {
+        let destination = destination(config);
+        let url = format!("{}?timeout={}s", destination.url, timeout.as_secs());
+        let fail = |why: String| format!("Post \"{url}\": {why}");
+        let body = serde_json::to_vec(review).map_err(|error| fail(error.to_string()))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&url)
+            .header(CONTENT_TYPE, "application/json")
+            .header("accept", "application/json, */*")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| fail(error.to_string()))?;
+        let in_process = destination.service.as_ref().and_then(|key| {
+            let services = self
+                .services
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            services.get(key).cloned()
+        });
+        let call = async {
+            match in_process {
+                Some(call) => call(request).await.map_err(|error| error.to_string()),
+                None => crate::https::send(config, request).await,
+            }
+        };
+        let response = match tokio::time::timeout(timeout, call).await {
+            Err(_) => return Err(fail("context deadline exceeded".into())),
+            Ok(Err(error)) => return Err(fail(error)),
+            Ok(Ok(response)) => response,
+        };
+        if !response.status().is_success() {
+            let text = String::from_utf8_lossy(response.body());
+            return Err(format!(
+                "an error on the server (\"{}\") has prevented the request from succeeding",
+                text.trim()
+            ));
+        }
+        serde_json::from_slice(response.body()).map_err(|error| error.to_string())
+    }
+}
+
+fn destination(config: &Value) -> Destination {
+    let Some(service) = config.get("service").filter(|service| service.is_object()) else {
+        let url = config
+            .get("url")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        return Destination { service: None, url };
+    };
+    let text = |key: &str| service.get(key).and_then(Value::as_str).unwrap_or_default();
+    let port = service.get("port").and_then(Value::as_u64).unwrap_or(443);
+    let path = text("path");
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let url = format!(
+        "https://{}.{}.svc:{port}{slash}{path}",
+        text("name"),
+        text("namespace")
+    );
+    Destination {
+        service: Some((text("namespace").into(), text("name").into())),
+        url,
+    }
+}
