@@ -276,7 +276,8 @@ fn stored_form(kind: RemoteKind, object: Value) -> Result<RemoteObject, String> 
     let object = if object["apiVersion"] == wanted {
         object
     } else {
-        crate::webhook::convert(object, wanted)?
+        // Of the configuration only the default resolver plays a part here.
+        crate::webhook::convert(object, wanted, &tektite_api::config::Config::default())?
     };
     Ok(match kind {
         RemoteKind::Task => RemoteObject::Task(typed(object)?),

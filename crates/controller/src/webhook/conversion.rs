@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tektite_api::config::Config;
 
 #[derive(Deserialize)]
 struct Review {
@@ -22,12 +23,12 @@ struct Asked {
 ///
 /// # Errors
 /// The body is not a ConversionReview.
-pub(super) fn review(body: &[u8]) -> Result<Value, serde_json::Error> {
+pub(super) fn review(body: &[u8], config: &Config) -> Result<Value, serde_json::Error> {
     let Review { request } = serde_json::from_slice(body)?;
     let converted: Result<Vec<Value>, String> = request
         .objects
         .into_iter()
-        .map(|object| convert(object, &request.desired_api_version))
+        .map(|object| convert(object, &request.desired_api_version, config))
         .collect();
     let response = match converted {
         Ok(objects) => {
@@ -43,11 +44,8 @@ pub(super) fn review(body: &[u8]) -> Result<Value, serde_json::Error> {
 }
 
 /// Converts an object of one of our kinds to another version of it.
-pub(crate) fn convert(object: Value, to: &str) -> Result<Value, String> {
-    if object["apiVersion"] == to {
-        return Ok(object);
-    }
-    Err(format!("conversion not supported to {to}"))
+pub(crate) fn convert(object: Value, to: &str, config: &Config) -> Result<Value, String> {
+    tektite_api::convert::convert(object, to, config).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -66,7 +64,7 @@ mod tests {
             ),
         ] {
             let body = json!({"request": {"uid": "u", "desiredAPIVersion": "tekton.dev/v1", "objects": objects}});
-            let answer = review(body.to_string().as_bytes()).unwrap();
+            let answer = review(body.to_string().as_bytes(), &Config::default()).unwrap();
             assert_eq!(answer["response"]["result"]["status"], status, "{objects}");
             assert_eq!(answer["response"]["uid"], "u");
         }

@@ -62,8 +62,8 @@ async fn config_validation(State(config): State<ConfigHandle>, body: Bytes) -> R
     ))
 }
 
-async fn resource_conversion(body: Bytes) -> Response {
-    answer(conversion::review(&body))
+async fn resource_conversion(State(config): State<ConfigHandle>, body: Bytes) -> Response {
+    answer(conversion::review(&body, &config.current()))
 }
 
 /// A review that cannot be read is the API server's fault and answered by 400.
