@@ -24,6 +24,10 @@ pub struct NodeOptions {
     pub api_address: Option<ServiceAddress>,
     /// The program to start as launcher with [`crate::LAUNCH_ARGUMENT`]; this very program if `None`.
     pub launcher: Option<PathBuf>,
+    /// Directories that the launcher removes if this process dies without a shutdown (only with [`Lifetime::Private`]).
+    pub scrap: Vec<PathBuf>,
+    /// Directories besides `data_dir` that containers of the image `host` see empty, such as the store of the API.
+    pub hidden: Vec<PathBuf>,
 }
 
 impl NodeOptions {
@@ -43,6 +47,8 @@ impl NodeOptions {
             network: NetworkMode::Auto,
             api_address: None,
             launcher: None,
+            scrap: Vec::new(),
+            hidden: Vec::new(),
         }
     }
 }
