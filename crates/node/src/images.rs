@@ -1,6 +1,7 @@
 //! What the node asks of an image store: a reference in, a root file system and a configuration out.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
@@ -33,7 +34,7 @@ pub enum PullPolicy {
 }
 
 /// An image that is present.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ResolvedImage {
     /// `imageID`: repository and manifest digest.
     pub id: String,
@@ -41,6 +42,8 @@ pub struct ResolvedImage {
     pub root: RootFilesystem,
     /// How to run it.
     pub config: ImageConfig,
+    /// Whatever keeps its files from being removed while it is in use.
+    pub hold: Option<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 /// The files of an image.

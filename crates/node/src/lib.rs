@@ -16,12 +16,24 @@
 //! The crate knows no Tekton kind. Behaviour follows `parity/kubernetes.md`, sections 13 to 15 (the `K-` rows).
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod container_spec;
+mod environment;
 mod images;
 mod launcher;
+mod log_files;
 mod logs;
+mod network;
 mod node;
 mod options;
+mod pod;
 mod preflight;
+mod quantity;
+mod shared;
+mod status;
+mod store_images;
+mod users;
+mod volume_files;
+mod volumes;
 
 pub use images::{
     ImageConfig, ImageError, ImageRequest, Images, PullPolicy, ResolvedImage, RootFilesystem,

@@ -38,13 +38,26 @@ impl Hierarchies {
                 nix::sys::stat::Mode::empty(),
             )
             .ok()?;
-            Some(PathBuf::from(format!("/proc/self/fd/{}", descriptor.into_raw_fd())))
+            Some(PathBuf::from(format!(
+                "/proc/self/fd/{}",
+                descriptor.into_raw_fd()
+            )))
         };
         if unified {
             let held = hold(root.to_path_buf());
-            return Self { memory: held.clone(), cpu: held, unified, parent };
+            return Self {
+                memory: held.clone(),
+                cpu: held,
+                unified,
+                parent,
+            };
         }
-        let own = |name: &str| root.join(name).join("cgroup.procs").exists().then(|| root.join(name));
+        let own = |name: &str| {
+            root.join(name)
+                .join("cgroup.procs")
+                .exists()
+                .then(|| root.join(name))
+        };
         Self {
             memory: own("memory").and_then(hold),
             cpu: own("cpu").or_else(|| own("cpu,cpuacct")).and_then(hold),
@@ -58,8 +71,13 @@ impl Hierarchies {
         if limits.is_none() {
             return Ok(None);
         }
-        let missing = |what: &str| io::Error::other(format!("this machine has no {what} cgroup controller"));
-        let mut group = Group { directories: Vec::new(), memory: None, unified: self.unified };
+        let missing =
+            |what: &str| io::Error::other(format!("this machine has no {what} cgroup controller"));
+        let mut group = Group {
+            directories: Vec::new(),
+            memory: None,
+            unified: self.unified,
+        };
         if self.unified {
             let root = self.memory.as_ref().ok_or_else(|| missing("unified"))?;
             let parent = root.join(&self.parent);
@@ -87,7 +105,12 @@ impl Hierarchies {
             return Ok(Some(group));
         }
         if let Some(bytes) = limits.memory {
-            let own = self.memory.as_ref().ok_or_else(|| missing("memory"))?.join(&self.parent).join(container);
+            let own = self
+                .memory
+                .as_ref()
+                .ok_or_else(|| missing("memory"))?
+                .join(&self.parent)
+                .join(container);
             fs::create_dir_all(&own)?;
             group.directories.push(own.clone());
             fs::write(own.join("memory.limit_in_bytes"), bytes.to_string())?;
@@ -96,7 +119,12 @@ impl Hierarchies {
         }
         // Requests alone are not worth a cgroup on v1: the move into one waits for a grace period of the kernel.
         if let Some(quota) = limits.cpu_quota {
-            let own = self.cpu.as_ref().ok_or_else(|| missing("cpu"))?.join(&self.parent).join(container);
+            let own = self
+                .cpu
+                .as_ref()
+                .ok_or_else(|| missing("cpu"))?
+                .join(&self.parent)
+                .join(container);
             fs::create_dir_all(&own)?;
             group.directories.push(own.clone());
             fs::write(own.join("cpu.cfs_period_us"), "100000")?;
@@ -132,8 +160,14 @@ impl Group {
 
     /// Whether the kernel killed a process for the memory limit (K-320).
     pub fn oom_killed(&self) -> bool {
-        let Some(memory) = &self.memory else { return false };
-        let file = memory.join(if self.unified { "memory.events" } else { "memory.oom_control" });
+        let Some(memory) = &self.memory else {
+            return false;
+        };
+        let file = memory.join(if self.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        });
         fs::read_to_string(file).is_ok_and(|text| {
             text.lines().any(|line| {
                 line.strip_prefix("oom_kill ")
@@ -160,16 +194,37 @@ mod tests {
 
     #[test]
     fn weights_keep_the_ends_of_the_scale() {
-        for (shares, expected) in [(0, 1), (2, 1), (1024, 39), (262_144, 10_000), (u64::MAX, 10_000)] {
+        for (shares, expected) in [
+            (0, 1),
+            (2, 1),
+            (1024, 39),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
             assert_eq!(weight(shares), expected, "{shares}");
         }
     }
 
     #[test]
     fn a_container_without_limits_gets_no_cgroup() {
-        let none = Hierarchies { memory: None, cpu: None, unified: false, parent: "p".into() };
-        assert!(none.create("c", &Limits::default()).expect("nothing to do").is_none());
-        let limited = Limits { memory: Some(1), ..Limits::default() };
-        assert!(none.create("c", &limited).is_err(), "a limit that cannot be kept is an error");
+        let none = Hierarchies {
+            memory: None,
+            cpu: None,
+            unified: false,
+            parent: "p".into(),
+        };
+        assert!(
+            none.create("c", &Limits::default())
+                .expect("nothing to do")
+                .is_none()
+        );
+        let limited = Limits {
+            memory: Some(1),
+            ..Limits::default()
+        };
+        assert!(
+            none.create("c", &limited).is_err(),
+            "a limit that cannot be kept is an error"
+        );
     }
 }

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::protocol::{
-    Call, ExecRequest, Exit, Failure, Greeting, Message, Reply, Request, RunRequest, SandboxRequest, VERSION,
+    Call, ExecRequest, Exit, Failure, Greeting, Message, Reply, Request, RunRequest,
+    SandboxRequest, VERSION,
 };
 use super::reactor::SOCKET;
 
@@ -30,6 +32,7 @@ pub(crate) struct Launcher {
     pending: Pending,
     next: Arc<AtomicU64>,
     greeting: Arc<Greeting>,
+    gone: watch::Receiver<bool>,
 }
 
 /// How to find or start a launcher.
@@ -46,7 +49,9 @@ pub(crate) struct Launch<'a> {
 impl Launcher {
     /// Connects to the launcher that lives in the directory, else starts one. Ends of containers arrive at the receiver;
     /// it is closed when the launcher is gone.
-    pub async fn connect(launch: Launch<'_>) -> Result<(Self, mpsc::UnboundedReceiver<Ended>), String> {
+    pub async fn connect(
+        launch: Launch<'_>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Ended>), String> {
         if let Ok(stream) = find(launch.directory).await {
             let (launcher, ends) = Self::greet(stream, &launch).await?;
             if launcher.greeting.version == VERSION {
@@ -66,18 +71,31 @@ impl Launcher {
         }
     }
 
-    async fn greet(stream: UnixStream, launch: &Launch<'_>) -> Result<(Self, mpsc::UnboundedReceiver<Ended>), String> {
+    async fn greet(
+        stream: UnixStream,
+        launch: &Launch<'_>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Ended>), String> {
         let (reader, writer) = stream.into_split();
         let pending = Pending::default();
         let (ends, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(listen(reader, pending.clone(), ends));
+        let (lost, gone) = watch::channel(false);
+        let heard = pending.clone();
+        tokio::spawn(async move {
+            listen(reader, heard, ends).await;
+            let _ = lost.send(true);
+        });
         let mut launcher = Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             pending,
             next: Arc::new(AtomicU64::new(1)),
             greeting: Arc::new(Greeting::default()),
+            gone,
         };
-        let hello = Request::Hello { version: VERSION, bound: launch.bound, scrap: launch.scrap.clone() };
+        let hello = Request::Hello {
+            version: VERSION,
+            bound: launch.bound,
+            scrap: launch.scrap.clone(),
+        };
         match launcher.ask(hello).await {
             Ok(Reply::Hello(greeting)) => {
                 launcher.greeting = Arc::new(greeting);
@@ -98,7 +116,11 @@ impl Launcher {
     }
 
     pub async fn remove_sandbox(&self, pod: &str) -> Result<(), Failure> {
-        self.ask(Request::RemoveSandbox { pod: pod.to_string() }).await.map(drop)
+        self.ask(Request::RemoveSandbox {
+            pod: pod.to_string(),
+        })
+        .await
+        .map(drop)
     }
 
     /// Creates and starts a container; answers with its process id and warnings.
@@ -110,7 +132,12 @@ impl Launcher {
     }
 
     pub async fn signal(&self, container: &str, signal: i32) -> Result<(), Failure> {
-        self.ask(Request::Signal { container: container.to_string(), signal }).await.map(drop)
+        self.ask(Request::Signal {
+            container: container.to_string(),
+            signal,
+        })
+        .await
+        .map(drop)
     }
 
     /// Runs a process in a container; answers with its exit code, `None` if it took too long.
@@ -121,10 +148,20 @@ impl Launcher {
         }
     }
 
-    /// Kills all containers and ends the launcher.
-    pub async fn shutdown(&self) {
+    /// Kills all containers and ends the launcher; returns when it is gone.
+    pub async fn end(&self) {
         // The connection may close before the answer is read; either means that it heard.
+        let identity = super::identity(self.greeting.pid);
         let _ = self.ask(Request::Shutdown).await;
+        let mut gone = self.gone.clone();
+        let ended = async {
+            let _ = gone.wait_for(|gone| *gone).await;
+            // Its connection closes shortly before it has ended.
+            while super::lives(&identity).is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(10), ended).await;
     }
 
     async fn ask(&self, request: Request) -> Result<Reply, Failure> {
@@ -137,7 +174,9 @@ impl Launcher {
             lock(&self.pending).remove(&id);
             return Err(Failure::new(format!("the launcher is gone: {error}")));
         }
-        answer.await.unwrap_or_else(|_| Err(Failure::new("the launcher is gone")))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Failure::new("the launcher is gone")))
     }
 }
 
@@ -172,7 +211,10 @@ async fn find(directory: &Path) -> std::io::Result<UnixStream> {
 fn start(launch: &Launch<'_>) -> std::io::Result<UnixStream> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let log = OpenOptions::new().create(true).append(true).open(launch.directory.join(LOG))?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(launch.directory.join(LOG))?;
     let mut child = Command::new(launch.program)
         .arg(super::LAUNCH_ARGUMENT)
         .arg(launch.directory)
@@ -182,6 +224,9 @@ fn start(launch: &Launch<'_>) -> std::io::Result<UnixStream> {
         .stderr(Stdio::from(log))
         .spawn()?;
     // Whoever started it has to wait for it, or a zombie stays.
-    std::thread::Builder::new().name("launcher".into()).stack_size(64 * 1024).spawn(move || child.wait())?;
+    std::thread::Builder::new()
+        .name("launcher".into())
+        .stack_size(64 * 1024)
+        .spawn(move || child.wait())?;
     UnixStream::from_std(ours)
 }

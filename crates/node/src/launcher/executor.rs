@@ -29,7 +29,8 @@ impl Executor for Program {
             .map(|argument| CString::new(argument.as_bytes()))
             .collect::<Result<_, _>>()
             .map_err(|_| ExecutorError::InvalidArg)?;
-        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| ExecutorError::InvalidArg)?;
+        let path =
+            CString::new(path.as_os_str().as_bytes()).map_err(|_| ExecutorError::InvalidArg)?;
         let Err(errno) = nix::unistd::execv(&path, &arguments);
         // Too late for the launcher to hear of it: the container's log is where a person looks.
         eprintln!("exec {}: {}", path.to_string_lossy(), errno.desc());
@@ -58,7 +59,8 @@ fn find(spec: &Spec) -> Result<PathBuf, String> {
         .rev()
         .find_map(|entry| entry.strip_prefix("PATH="))
         .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    locate(name, path).map_err(|reason| format!("{PREFIX}error during container init: exec: {reason}"))
+    locate(name, path)
+        .map_err(|reason| format!("{PREFIX}error during container init: exec: {reason}"))
 }
 
 /// Where execvp would find `name`, or its complaint in runc's words.
@@ -70,12 +72,16 @@ fn locate(name: &str, path: &str) -> Result<PathBuf, String> {
             }
             Err(_) => Err(format!("{name:?}: stat {name}: no such file or directory")),
             Ok(found) if found.is_dir() => Err(format!("{name:?}: is a directory")),
-            Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(format!("{name:?}: permission denied")),
+            Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+                Err(format!("{name:?}: permission denied"))
+            }
             Ok(_) => Ok(PathBuf::from(name)),
         };
     }
     path.split(':')
-        .map(|directory| PathBuf::from(if directory.is_empty() { "." } else { directory }).join(name))
+        .map(|directory| {
+            PathBuf::from(if directory.is_empty() { "." } else { directory }).join(name)
+        })
         .find(|candidate| {
             std::fs::metadata(candidate)
                 .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
@@ -101,9 +107,18 @@ mod tests {
         let cases = [
             ("tool".to_string(), Ok(tool.clone())),
             (absolute("tool"), Ok(tool.clone())),
-            ("plain".into(), Err("\"plain\": executable file not found in $PATH".into())),
-            (absolute("plain"), Err(format!("{plain:?}: permission denied"))),
-            ("/none".into(), Err("\"/none\": stat /none: no such file or directory".to_string())),
+            (
+                "plain".into(),
+                Err("\"plain\": executable file not found in $PATH".into()),
+            ),
+            (
+                absolute("plain"),
+                Err(format!("{plain:?}: permission denied")),
+            ),
+            (
+                "/none".into(),
+                Err("\"/none\": stat /none: no such file or directory".to_string()),
+            ),
             ("/".into(), Err("\"/\": is a directory".into())),
         ];
         for (name, expected) in cases {

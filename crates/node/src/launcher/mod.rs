@@ -4,7 +4,10 @@
 //! process with one thread. The launcher is such a process: this program, started again under [`LAUNCH_ARGUMENT`]. For each
 //! container it forks a worker, so that several are made at once; containers become children of the launcher itself,
 //! which waits for them and writes down how they ended.
-#![allow(unsafe_code, reason = "fork and signal dispositions; each use states why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "fork and signal dispositions; each use states why it is sound"
+)]
 
 mod cgroup;
 mod client;

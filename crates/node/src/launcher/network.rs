@@ -46,7 +46,13 @@ impl Route {
     }
 
     /// A veth pair: the host's end attached to `bridge` and up, the other end `peer` up in the namespace `target`.
-    pub fn add_veth(&mut self, host: &str, bridge: u32, peer: &str, target: RawFd) -> io::Result<()> {
+    pub fn add_veth(
+        &mut self,
+        host: &str,
+        bridge: u32,
+        peer: &str,
+        target: RawFd,
+    ) -> io::Result<()> {
         let mut message = Payload::link(0, UP);
         message.text(LINK_NAME, host);
         message.number(LINK_MASTER, bridge);
@@ -108,7 +114,12 @@ impl Route {
         message.extend_from_slice(&[0; 8]);
         message.extend_from_slice(&payload.0);
         let descriptor = self.socket.as_raw_fd();
-        sendto(descriptor, &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        sendto(
+            descriptor,
+            &message,
+            &NetlinkAddr::new(0, 0),
+            MsgFlags::empty(),
+        )?;
         let mut answer = [0; 8192];
         let read = recv(descriptor, &mut answer, MsgFlags::empty())?;
         let code = answer
@@ -117,7 +128,11 @@ impl Route {
             .and_then(|bytes| bytes.try_into().ok())
             .map(i32::from_ne_bytes)
             .ok_or_else(|| io::Error::other("short answer from the kernel"))?;
-        if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) }
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(-code))
+        }
     }
 }
 
@@ -154,7 +169,8 @@ impl Payload {
     }
 
     fn bytes(&mut self, kind: u16, value: &[u8]) {
-        self.0.extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
+        self.0
+            .extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
         self.0.extend_from_slice(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);

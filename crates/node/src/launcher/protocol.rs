@@ -20,7 +20,11 @@ pub(crate) struct Call {
 pub(crate) enum Request {
     /// First on every connection. With `bound` the launcher ends, and everything with it, when the connection does.
     /// After an end that was not asked for, `scrap` is removed.
-    Hello { version: u32, bound: bool, scrap: Vec<PathBuf> },
+    Hello {
+        version: u32,
+        bound: bool,
+        scrap: Vec<PathBuf>,
+    },
     /// Makes the namespaces that the containers of a pod share.
     Sandbox(SandboxRequest),
     /// Drops them and unmounts the pod's tmpfs volumes.
@@ -133,7 +137,10 @@ pub(crate) struct ExecRequest {
 /// Line from the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    Reply { id: u64, result: Result<Reply, Failure> },
+    Reply {
+        id: u64,
+        result: Result<Reply, Failure>,
+    },
     /// A container has ended.
     Exited { container: String, exit: Exit },
 }

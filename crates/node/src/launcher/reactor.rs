@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -22,7 +23,8 @@ use serde_json::{Value, json};
 
 use super::cgroup::{Group, Hierarchies};
 use super::protocol::{
-    Call, ExecRequest, Exit, Failure, Greeting, Message, Reply, Request, RunRequest, SandboxRequest, VERSION,
+    Call, ExecRequest, Exit, Failure, Greeting, Message, Reply, Request, RunRequest,
+    SandboxRequest, VERSION,
 };
 use super::sandbox::{self, Sandbox};
 use super::scratch::Scratch;
@@ -52,7 +54,12 @@ pub(super) fn serve(directory: &Path, hidden: &[PathBuf]) -> io::Result<()> {
         false => (true, matches!(user_namespace::enter()?, Users::One)),
     };
     let name = directory.to_string_lossy();
-    let parent = format!("tektite-{:x}", name.bytes().fold(0xcbf2_9ce4u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)));
+    let parent = format!(
+        "tektite-{:x}",
+        name.bytes()
+            .fold(0xcbf2_9ce4u64, |hash, byte| (hash ^ u64::from(byte))
+                .wrapping_mul(0x100_0000_01b3))
+    );
     let hierarchies = Hierarchies::open(parent);
     let scratch = Scratch::enter(&directory.join("run"), hidden, rootless)?;
     let mut mask = SigSet::empty();
@@ -102,9 +109,16 @@ struct Worker {
 }
 
 enum Job {
-    Run { container: String, exit_file: PathBuf, group: Option<Group>, warnings: Vec<String> },
+    Run {
+        container: String,
+        exit_file: PathBuf,
+        group: Option<Group>,
+        warnings: Vec<String>,
+    },
     Sandbox(Box<SandboxRequest>),
-    Exec { deadline: Instant },
+    Exec {
+        deadline: Instant,
+    },
 }
 
 /// What a worker reports; a sandbox worker sends its namespaces along.
@@ -160,7 +174,11 @@ impl Reactor {
     fn run(&mut self, listener: &UnixListener, signals: &SignalFd) -> io::Result<()> {
         loop {
             self.busy_groups.retain(|group| !group.remove());
-            if self.ending && self.workers.is_empty() && self.containers.is_empty() && self.busy_groups.is_empty() {
+            if self.ending
+                && self.workers.is_empty()
+                && self.containers.is_empty()
+                && self.busy_groups.is_empty()
+            {
                 self.flush();
                 return Ok(());
             }
@@ -169,9 +187,18 @@ impl Reactor {
                 self.accept(stream)?;
             }
             for descriptor in readable {
-                if let Some(pid) = self.workers.iter().find(|(_, worker)| worker.channel.as_raw_fd() == descriptor).map(|(pid, _)| *pid) {
+                if let Some(pid) = self
+                    .workers
+                    .iter()
+                    .find(|(_, worker)| worker.channel.as_raw_fd() == descriptor)
+                    .map(|(pid, _)| *pid)
+                {
                     self.worker_reported(pid);
-                } else if let Some(at) = self.connections.iter().position(|connection| connection.stream.as_raw_fd() == descriptor) {
+                } else if let Some(at) = self
+                    .connections
+                    .iter()
+                    .position(|connection| connection.stream.as_raw_fd() == descriptor)
+                {
                     self.read(at);
                 }
             }
@@ -199,8 +226,15 @@ impl Reactor {
         for worker in self.workers.values() {
             polled.push(PollFd::new(worker.channel.as_fd(), PollFlags::POLLIN));
         }
-        let next = self.execs.values().filter(|exec| !exec.timed_out).map(|exec| exec.deadline).min();
-        let mut limit = next.map(|deadline| deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let next = self
+            .execs
+            .values()
+            .filter(|exec| !exec.timed_out)
+            .map(|exec| exec.deadline)
+            .min();
+        let mut limit = next.map(|deadline| {
+            deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
+        });
         if !self.busy_groups.is_empty() {
             limit = Some(limit.unwrap_or(Duration::MAX).min(Duration::from_millis(5)));
         }
@@ -213,12 +247,19 @@ impl Reactor {
             Err(error) => return Err(error.into()),
         }
         let ready = |polled: &PollFd<'_>| polled.revents().is_some_and(|events| !events.is_empty());
-        let readable = polled.iter().skip(2).filter(|polled| ready(polled)).map(|polled| polled.as_fd().as_raw_fd()).collect();
+        let readable = polled
+            .iter()
+            .skip(2)
+            .filter(|polled| ready(polled))
+            .map(|polled| polled.as_fd().as_raw_fd())
+            .collect();
         Ok((readable, polled.first().is_some_and(ready)))
     }
 
     fn read(&mut self, at: usize) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         let mut buffer = [0; 65536];
         loop {
             match connection.stream.read(&mut buffer) {
@@ -252,8 +293,16 @@ impl Reactor {
     fn call(&mut self, connection: RawFd, call: Call) {
         let id = call.id;
         let answer = match call.request {
-            Request::Hello { version, bound, scrap } => {
-                if let Some(found) = self.connections.iter_mut().find(|one| one.stream.as_raw_fd() == connection) {
+            Request::Hello {
+                version,
+                bound,
+                scrap,
+            } => {
+                if let Some(found) = self
+                    .connections
+                    .iter_mut()
+                    .find(|one| one.stream.as_raw_fd() == connection)
+                {
                     found.bound = bound;
                 }
                 self.scrap = scrap;
@@ -291,8 +340,16 @@ impl Reactor {
         Greeting {
             version: VERSION,
             pid: std::process::id() as i32,
-            containers: self.containers.iter().map(|(pid, container)| (container.name.clone(), *pid)).collect(),
-            sandboxes: self.sandboxes.iter().map(|(pod, sandbox)| (pod.clone(), sandbox.interface.clone())).collect::<BTreeMap<_, _>>(),
+            containers: self
+                .containers
+                .iter()
+                .map(|(pid, container)| (container.name.clone(), *pid))
+                .collect(),
+            sandboxes: self
+                .sandboxes
+                .iter()
+                .map(|(pod, sandbox)| (pod.clone(), sandbox.interface.clone()))
+                .collect::<BTreeMap<_, _>>(),
             warnings,
             single_user: self.single_user,
             rootless: self.rootless,
@@ -301,7 +358,11 @@ impl Reactor {
     }
 
     fn signal(&self, container: &str, number: i32) -> Result<Reply, Failure> {
-        let Some((pid, _)) = self.containers.iter().find(|(_, one)| one.name == container) else {
+        let Some((pid, _)) = self
+            .containers
+            .iter()
+            .find(|(_, one)| one.name == container)
+        else {
             // It has ended: the message that says so is on its way.
             return Ok(Reply::Done);
         };
@@ -331,12 +392,20 @@ impl Reactor {
             );
             if let Err(error) = mounted {
                 let failure = Failure::new(format!("cannot mount a tmpfs volume: {error}"));
-                return self.send(connection, &Message::Reply { id: call, result: Err(failure) });
+                return self.send(
+                    connection,
+                    &Message::Reply {
+                        id: call,
+                        result: Err(failure),
+                    },
+                );
             }
         }
         let job = Job::Sandbox(Box::new(request));
         self.fork_worker(connection, call, job, |job, _| {
-            let Job::Sandbox(request) = job else { return (Err(Failure::new("not a sandbox")), Vec::new()) };
+            let Job::Sandbox(request) = job else {
+                return (Err(Failure::new("not a sandbox")), Vec::new());
+            };
             match sandbox::make(request) {
                 Ok(made) => (Ok((0, Vec::new())), made),
                 Err(failure) => (Err(failure), Vec::new()),
@@ -347,18 +416,31 @@ impl Reactor {
     fn start_run(&mut self, connection: RawFd, call: u64, mut request: RunRequest) {
         if self.ending {
             let failure = Failure::new("the launcher is ending");
-            return self.send(connection, &Message::Reply { id: call, result: Err(failure) });
+            return self.send(
+                connection,
+                &Message::Reply {
+                    id: call,
+                    result: Err(failure),
+                },
+            );
         }
         if let Some(sandbox) = self.sandboxes.get(&request.pod)
             && let Some(Value::Array(namespaces)) = request.spec.pointer_mut("/linux/namespaces")
         {
-            namespaces.extend(sandbox.paths().map(|(kind, path)| json!({"type": kind, "path": path})));
+            namespaces.extend(
+                sandbox
+                    .paths()
+                    .map(|(kind, path)| json!({"type": kind, "path": path})),
+            );
         }
         let mut warnings = Vec::new();
-        let group = self.hierarchies.create(&request.container, &request.limits).unwrap_or_else(|error| {
-            warnings.push(format!("limits of containers are not kept: {error}"));
-            None
-        });
+        let group = self
+            .hierarchies
+            .create(&request.container, &request.limits)
+            .unwrap_or_else(|error| {
+                warnings.push(format!("limits of containers are not kept: {error}"));
+                None
+            });
         let job = Job::Run {
             container: request.container.clone(),
             exit_file: request.exit_file.clone(),
@@ -366,16 +448,24 @@ impl Reactor {
             warnings,
         };
         self.fork_worker(connection, call, job, |job, scratch| {
-            let Job::Run { group, .. } = job else { return (Err(Failure::new("not a container")), Vec::new()) };
+            let Job::Run { group, .. } = job else {
+                return (Err(Failure::new("not a container")), Vec::new());
+            };
             let result = worker::run(request, scratch, group.as_ref());
-            (result.map(|started| (started.pid, started.warnings)), Vec::new())
+            (
+                result.map(|started| (started.pid, started.warnings)),
+                Vec::new(),
+            )
         });
     }
 
     fn start_exec(&mut self, connection: RawFd, call: u64, request: ExecRequest) {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
         self.fork_worker(connection, call, Job::Exec { deadline }, |_, scratch| {
-            (worker::exec(&request, scratch).map(|pid| (pid, Vec::new())), Vec::new())
+            (
+                worker::exec(&request, scratch).map(|pid| (pid, Vec::new())),
+                Vec::new(),
+            )
         });
     }
 
@@ -387,7 +477,12 @@ impl Reactor {
         job: Job,
         work: impl FnOnce(&Job, &Scratch) -> (Result<(i32, Vec<String>), Failure>, Vec<OwnedFd>),
     ) {
-        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let pair = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        );
         let (ours, theirs) = match pair {
             Ok(pair) => pair,
             Err(error) => return self.refuse(connection, call, error),
@@ -396,7 +491,15 @@ impl Reactor {
         match unsafe { fork() } {
             Err(error) => self.refuse(connection, call, error),
             Ok(ForkResult::Parent { child }) => {
-                self.workers.insert(child.as_raw(), Worker { channel: ours, connection, call, job });
+                self.workers.insert(
+                    child.as_raw(),
+                    Worker {
+                        channel: ours,
+                        connection,
+                        call,
+                        job,
+                    },
+                );
             }
             Ok(ForkResult::Child) => {
                 become_worker();
@@ -405,7 +508,13 @@ impl Reactor {
                 let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
                 let rights = [ControlMessage::ScmRights(&raw)];
                 let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-                let _ = sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(&report)], control, MsgFlags::empty(), None);
+                let _ = sendmsg::<()>(
+                    theirs.as_raw_fd(),
+                    &[IoSlice::new(&report)],
+                    control,
+                    MsgFlags::empty(),
+                    None,
+                );
                 // Nothing of the parent's may be run or flushed here.
                 // SAFETY: _exit ends the process at once.
                 unsafe { nix::libc::_exit(0) }
@@ -419,18 +528,41 @@ impl Reactor {
     }
 
     fn worker_reported(&mut self, pid: i32) {
-        let Some(worker) = self.workers.remove(&pid) else { return };
+        let Some(worker) = self.workers.remove(&pid) else {
+            return;
+        };
         let (result, mut descriptors) = receive(&worker.channel);
         let answer = match worker.job {
-            Job::Run { container, exit_file, group, mut warnings } => match result {
+            Job::Run {
+                container,
+                exit_file,
+                group,
+                mut warnings,
+            } => match result {
                 Ok((started, more)) => {
                     warnings.extend(more);
-                    self.containers.insert(started, Container { name: container, exit_file, group });
+                    self.containers.insert(
+                        started,
+                        Container {
+                            name: container,
+                            exit_file,
+                            group,
+                        },
+                    );
                     if self.ending {
                         let _ = kill(Pid::from_raw(started), Signal::SIGKILL);
                     }
-                    let result = Ok(Reply::Started { pid: started, warnings });
-                    self.send(worker.connection, &Message::Reply { id: worker.call, result });
+                    let result = Ok(Reply::Started {
+                        pid: started,
+                        warnings,
+                    });
+                    self.send(
+                        worker.connection,
+                        &Message::Reply {
+                            id: worker.call,
+                            result,
+                        },
+                    );
                     if let Some(status) = self.unclaimed.remove(&started) {
                         self.child_ended(started, status);
                     }
@@ -444,12 +576,24 @@ impl Reactor {
             },
             Job::Sandbox(request) => match result {
                 Ok(_) => {
-                    let network = request.network.is_some().then(|| (!descriptors.is_empty()).then(|| descriptors.remove(0))).flatten();
-                    let ipc = (!request.host_ipc).then(|| (!descriptors.is_empty()).then(|| descriptors.remove(0))).flatten();
+                    let network = request
+                        .network
+                        .is_some()
+                        .then(|| (!descriptors.is_empty()).then(|| descriptors.remove(0)))
+                        .flatten();
+                    let ipc = (!request.host_ipc)
+                        .then(|| (!descriptors.is_empty()).then(|| descriptors.remove(0)))
+                        .flatten();
                     match descriptors.pop() {
                         Some(uts) => {
                             let tmpfs = request.tmpfs.into_iter().map(|(path, _)| path).collect();
-                            let sandbox = Sandbox { network, ipc, uts, interface: request.network, tmpfs };
+                            let sandbox = Sandbox {
+                                network,
+                                ipc,
+                                uts,
+                                interface: request.network,
+                                tmpfs,
+                            };
                             self.sandboxes.insert(request.pod, sandbox);
                             Ok(Reply::Done)
                         }
@@ -457,14 +601,20 @@ impl Reactor {
                     }
                 }
                 Err(failure) => {
-                    let mounted: Vec<PathBuf> = request.tmpfs.into_iter().map(|(path, _)| path).collect();
+                    let mounted: Vec<PathBuf> =
+                        request.tmpfs.into_iter().map(|(path, _)| path).collect();
                     unmount(&mounted);
                     Err(failure)
                 }
             },
             Job::Exec { deadline } => match result {
                 Ok((started, _)) => {
-                    let exec = Exec { connection: worker.connection, call: worker.call, deadline, timed_out: false };
+                    let exec = Exec {
+                        connection: worker.connection,
+                        call: worker.call,
+                        deadline,
+                        timed_out: false,
+                    };
                     self.execs.insert(started, exec);
                     if let Some(status) = self.unclaimed.remove(&started) {
                         self.child_ended(started, status);
@@ -474,7 +624,13 @@ impl Reactor {
                 Err(failure) => Err(failure),
             },
         };
-        self.send(worker.connection, &Message::Reply { id: worker.call, result: answer });
+        self.send(
+            worker.connection,
+            &Message::Reply {
+                id: worker.call,
+                result: answer,
+            },
+        );
     }
 
     fn reap(&mut self) {
@@ -500,16 +656,30 @@ impl Reactor {
             _ => return,
         };
         if let Some(container) = self.containers.remove(&pid) {
-            let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+            let at = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_nanos() as i64);
             let oom = container.group.as_ref().is_some_and(Group::oom_killed);
             let exit = Exit { code, oom, at };
             write_exit(&container.exit_file, &exit);
-            self.broadcast(&Message::Exited { container: container.name.clone(), exit });
+            self.broadcast(&Message::Exited {
+                container: container.name.clone(),
+                exit,
+            });
             self.scratch.forget(&container.name);
             self.busy_groups.extend(container.group);
         } else if let Some(exec) = self.execs.remove(&pid) {
-            let result = Ok(Reply::ExecEnded { code, timed_out: exec.timed_out });
-            self.send(exec.connection, &Message::Reply { id: exec.call, result });
+            let result = Ok(Reply::ExecEnded {
+                code,
+                timed_out: exec.timed_out,
+            });
+            self.send(
+                exec.connection,
+                &Message::Reply {
+                    id: exec.call,
+                    result,
+                },
+            );
         } else if self.workers.contains_key(&pid) {
             // Its report, or the lack of one, is read from its channel.
         } else {
@@ -519,14 +689,21 @@ impl Reactor {
 
     fn time_out(&mut self) {
         let now = Instant::now();
-        for (pid, exec) in self.execs.iter_mut().filter(|(_, exec)| !exec.timed_out && exec.deadline <= now) {
+        for (pid, exec) in self
+            .execs
+            .iter_mut()
+            .filter(|(_, exec)| !exec.timed_out && exec.deadline <= now)
+        {
             exec.timed_out = true;
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
     }
 
     fn send(&mut self, connection: RawFd, message: &Message) {
-        let found = self.connections.iter_mut().find(|one| one.stream.as_raw_fd() == connection);
+        let found = self
+            .connections
+            .iter_mut()
+            .find(|one| one.stream.as_raw_fd() == connection);
         if let (Some(connection), Ok(line)) = (found, serde_json::to_vec(message)) {
             connection.output.extend_from_slice(&line);
             connection.output.push(b'\n');
@@ -534,7 +711,11 @@ impl Reactor {
     }
 
     fn broadcast(&mut self, message: &Message) {
-        let all: Vec<RawFd> = self.connections.iter().map(|one| one.stream.as_raw_fd()).collect();
+        let all: Vec<RawFd> = self
+            .connections
+            .iter()
+            .map(|one| one.stream.as_raw_fd())
+            .collect();
         for connection in all {
             self.send(connection, message);
         }
@@ -558,7 +739,11 @@ impl Reactor {
 
     /// A bound connection's end is the launcher's; without containers and connections there is nothing to stay for.
     fn drop_closed(&mut self) {
-        if self.connections.iter().any(|connection| connection.closed && connection.bound) {
+        if self
+            .connections
+            .iter()
+            .any(|connection| connection.closed && connection.bound)
+        {
             self.end();
         }
         self.connections.retain(|connection| !connection.closed);
@@ -585,7 +770,9 @@ fn unmount(paths: &[PathBuf]) {
 
 fn write_exit(file: &Path, exit: &Exit) {
     let partial = file.with_extension("partial");
-    let Ok(bytes) = serde_json::to_vec(exit) else { return };
+    let Ok(bytes) = serde_json::to_vec(exit) else {
+        return;
+    };
     if let Err(error) = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, file)) {
         eprintln!("cannot write {}: {error}", file.display());
     }
@@ -595,14 +782,22 @@ fn receive(channel: &OwnedFd) -> (Result<(i32, Vec<String>), Failure>, Vec<Owned
     let mut bytes = vec![0; 65536];
     let mut control = nix::cmsg_space!([RawFd; 4]);
     let mut slices = [IoSliceMut::new(&mut bytes)];
-    let received = recvmsg::<()>(channel.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC);
+    let received = recvmsg::<()>(
+        channel.as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    );
     let (count, descriptors) = match received {
         Ok(message) => {
             let mut descriptors = Vec::new();
             for part in message.cmsgs().into_iter().flatten() {
                 if let ControlMessageOwned::ScmRights(raw) = part {
                     // SAFETY: the kernel has just installed these descriptors for us; nobody else owns them.
-                    descriptors.extend(raw.into_iter().map(|one| unsafe { OwnedFd::from_raw_fd(one) }));
+                    descriptors.extend(
+                        raw.into_iter()
+                            .map(|one| unsafe { OwnedFd::from_raw_fd(one) }),
+                    );
                 }
             }
             (message.bytes, descriptors)

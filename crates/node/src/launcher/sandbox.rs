@@ -35,7 +35,8 @@ impl Sandbox {
 
 /// Makes the namespaces and answers with them, network first if it is wanted; runs in a forked process.
 pub(super) fn make(request: &SandboxRequest) -> Result<Vec<OwnedFd>, Failure> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| Failure::new(format!("cannot {what}: {error}"));
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| Failure::new(format!("cannot {what}: {error}"));
     let mut flags = CloneFlags::CLONE_NEWUTS;
     // The socket stays in the network namespace it was opened in: the host's.
     let host = match &request.network {
@@ -49,7 +50,8 @@ pub(super) fn make(request: &SandboxRequest) -> Result<Vec<OwnedFd>, Failure> {
         flags |= CloneFlags::CLONE_NEWIPC;
     }
     unshare(flags).map_err(|error| failed("make the pod's namespaces", &error))?;
-    nix::unistd::sethostname(&request.hostname).map_err(|error| failed("set the hostname", &error))?;
+    nix::unistd::sethostname(&request.hostname)
+        .map_err(|error| failed("set the hostname", &error))?;
     let open = |name: &str| -> Result<OwnedFd, Failure> {
         std::fs::File::open(format!("/proc/self/ns/{name}"))
             .map(OwnedFd::from)
@@ -58,7 +60,8 @@ pub(super) fn make(request: &SandboxRequest) -> Result<Vec<OwnedFd>, Failure> {
     let mut made = Vec::new();
     if let (Some(host), Some(interface)) = (host, &request.network) {
         let own = open("net")?;
-        connect(host, &own, interface).map_err(|error| failed("connect the pod to the network", &error))?;
+        connect(host, &own, interface)
+            .map_err(|error| failed("connect the pod to the network", &error))?;
         made.push(own);
     }
     if !request.host_ipc {
@@ -69,7 +72,12 @@ pub(super) fn make(request: &SandboxRequest) -> Result<Vec<OwnedFd>, Failure> {
 }
 
 fn connect(mut host: network::Route, own: &OwnedFd, interface: &Interface) -> io::Result<()> {
-    host.add_veth(&interface.host_name, interface.bridge, "eth0", own.as_raw_fd())?;
+    host.add_veth(
+        &interface.host_name,
+        interface.bridge,
+        "eth0",
+        own.as_raw_fd(),
+    )?;
     network::up("lo")?;
     network::address("eth0", interface.address, interface.prefix)?;
     network::default_route(interface.gateway)

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 /// Directories of the machine that a `host` container sees empty, with the mode they get.
@@ -21,8 +21,27 @@ const COVERED: &[(&str, u32)] = &[
 
 /// Kinds of file systems whose mounts a `host` container does not get to see.
 const UNSEEN: &[&str] = &[
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
-    "fusectl", "hugetlbfs", "mqueue", "nsfs", "overlay", "proc", "pstore", "ramfs", "securityfs", "sysfs", "tmpfs",
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
     "tracefs",
 ];
 
@@ -38,15 +57,17 @@ impl Scratch {
     /// Enters a new mount namespace and mounts the tmpfs at `root`; `host` containers see the directories `hidden` empty.
     pub fn enter(root: &Path, hidden: &[PathBuf], rootless: bool) -> io::Result<Self> {
         unshare(CloneFlags::CLONE_NEWNS)?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_SLAVE,
+            None::<&str>,
+        )?;
         fs::create_dir_all(root)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("mode=0700"))?;
-        // libcontainer would put every container into a cgroup of every controller it finds there; ours are made by
-        // need (see `cgroup`).
-        if Path::new("/sys/fs/cgroup").exists() {
-            mount(Some("tmpfs"), "/sys/fs/cgroup", Some("tmpfs"), flags, Some("mode=0755"))?;
-        }
+        hide_cgroups(flags)?;
         let scratch = Self {
             root: root.to_path_buf(),
             rootless,
@@ -89,7 +110,10 @@ impl Scratch {
         let cover = self.host_cover();
         fs::create_dir(&cover)?;
         copy_mode(Path::new("/"), &cover)?;
-        let all = COVERED.iter().map(|(path, mode)| (Path::new(*path), *mode)).chain(hidden.iter().map(|path| (path.as_path(), 0o700)));
+        let all = COVERED
+            .iter()
+            .map(|(path, mode)| (Path::new(*path), *mode))
+            .chain(hidden.iter().map(|path| (path.as_path(), 0o700)));
         for (path, mode) in all {
             if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
                 continue;
@@ -106,11 +130,51 @@ impl Scratch {
             }
             let made = cover.join(path.strip_prefix("/").unwrap_or(path));
             fs::set_permissions(&made, fs::Permissions::from_mode(mode))?;
-            let name = if self.rootless { c"user.overlay.opaque" } else { c"trusted.overlay.opaque" };
+            let name = if self.rootless {
+                c"user.overlay.opaque"
+            } else {
+                c"trusted.overlay.opaque"
+            };
             set_attribute(&made, name, b"y")?;
         }
         Ok(())
     }
+}
+
+/// Name of the one cgroup libcontainer is told to use where its cgroups cannot be hidden.
+pub(super) const NO_CGROUP: &str = "none";
+
+/// libcontainer would put every container into a cgroup of every controller it finds mounted; ours are made by need (see
+/// `cgroup`). In a user namespace the mounts cannot be undone, so there plain files stand in for a cgroup.
+fn hide_cgroups(flags: MsFlags) -> io::Result<()> {
+    let root = Path::new("/sys/fs/cgroup");
+    if !root.exists() {
+        return Ok(());
+    }
+    let undone = umount2(root, MntFlags::MNT_DETACH).is_ok();
+    let controllers: Vec<_> = fs::read_dir(root)?
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("mode=0755"))?;
+    if undone {
+        return Ok(());
+    }
+    for controller in controllers {
+        let directory = root.join(controller);
+        let own = directory.join(NO_CGROUP);
+        fs::create_dir_all(&own)?;
+        for place in [&directory, &own] {
+            for (file, text) in [
+                ("cgroup.procs", ""),
+                ("cpuset.cpus", "0"),
+                ("cpuset.mems", "0"),
+            ] {
+                fs::write(place.join(file), text)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn copy_mode(from: &Path, to: &Path) -> io::Result<()> {
@@ -122,22 +186,44 @@ fn set_attribute(path: &Path, name: &std::ffi::CStr, value: &[u8]) -> io::Result
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
     // SAFETY: path and name are NUL-terminated and value is valid for its length during the call.
-    let result =
-        unsafe { nix::libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe {
+        nix::libc::setxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Mount points of real file systems below `/`, from the text of `mountinfo`.
 fn host_mounts(mountinfo: &str, hidden: &[PathBuf]) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let Some(point) = left.split(' ').nth(4) else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(point) = left.split(' ').nth(4) else {
+            continue;
+        };
         let kind = right.split(' ').next().unwrap_or_default();
         let point = PathBuf::from(unescape(point));
         let covered = COVERED.iter().any(|(path, _)| point.starts_with(path));
-        let about_hidden = hidden.iter().any(|hidden| point.starts_with(hidden) || hidden.starts_with(&point));
-        if point != Path::new("/") && !UNSEEN.contains(&kind) && !covered && !about_hidden && !found.contains(&point) {
+        let about_hidden = hidden
+            .iter()
+            .any(|hidden| point.starts_with(hidden) || hidden.starts_with(&point));
+        if point != Path::new("/")
+            && !UNSEEN.contains(&kind)
+            && !covered
+            && !about_hidden
+            && !found.contains(&point)
+        {
             found.push(point);
         }
     }
@@ -147,7 +233,10 @@ fn host_mounts(mountinfo: &str, hidden: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Undoes `mountinfo`'s octal escapes.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 #[cfg(test)]

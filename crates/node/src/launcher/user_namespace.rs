@@ -32,13 +32,24 @@ pub(super) fn enter() -> io::Result<Users> {
 /// Unshares with `newuidmap` and `newgidmap`, which act from outside: a forked child calls them. Answers `false`, with
 /// nothing changed, if they or the ranges are missing.
 fn map_with_tools(uid: Uid, gid: Gid) -> io::Result<bool> {
-    let Some(name) = User::from_uid(uid)?.map(|user| user.name) else { return Ok(false) };
-    let range = |file: &str, id: u32| fs::read_to_string(file).ok().and_then(|text| subordinate(&text, &name, id));
-    let (Some(uids), Some(gids)) = (range("/etc/subuid", uid.as_raw()), range("/etc/subgid", gid.as_raw())) else {
+    let Some(name) = User::from_uid(uid)?.map(|user| user.name) else {
+        return Ok(false);
+    };
+    let range = |file: &str, id: u32| {
+        fs::read_to_string(file)
+            .ok()
+            .and_then(|text| subordinate(&text, &name, id))
+    };
+    let (Some(uids), Some(gids)) = (
+        range("/etc/subuid", uid.as_raw()),
+        range("/etc/subgid", gid.as_raw()),
+    ) else {
         return Ok(false);
     };
     let installed = |tool: &str| {
-        ["/usr/bin", "/bin", "/usr/local/bin"].iter().any(|directory| fs::metadata(format!("{directory}/{tool}")).is_ok())
+        ["/usr/bin", "/bin", "/usr/local/bin"]
+            .iter()
+            .any(|directory| fs::metadata(format!("{directory}/{tool}")).is_ok())
     };
     if !installed("newuidmap") || !installed("newgidmap") {
         return Ok(false);
@@ -52,8 +63,19 @@ fn map_with_tools(uid: Uid, gid: Gid) -> io::Result<bool> {
             let mut byte = [0];
             let _ = nix::unistd::read(&wait, &mut byte);
             let map = |tool: &str, id: u32, (start, count): (u32, u32)| {
-                let ids = [own.to_string(), "0".into(), id.to_string(), "1".into(), "1".into(), start.to_string(), count.to_string()];
-                Command::new(tool).args(ids).status().is_ok_and(|status| status.success())
+                let ids = [
+                    own.to_string(),
+                    "0".into(),
+                    id.to_string(),
+                    "1".into(),
+                    "1".into(),
+                    start.to_string(),
+                    count.to_string(),
+                ];
+                Command::new(tool)
+                    .args(ids)
+                    .status()
+                    .is_ok_and(|status| status.success())
             };
             let done = map("newuidmap", uid.as_raw(), uids) && map("newgidmap", gid.as_raw(), gids);
             std::process::exit(i32::from(!done))
@@ -66,7 +88,9 @@ fn map_with_tools(uid: Uid, gid: Gid) -> io::Result<bool> {
             unshared?;
             match status {
                 nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(true),
-                _ => Err(io::Error::other("newuidmap or newgidmap refused the user's subordinate ids")),
+                _ => Err(io::Error::other(
+                    "newuidmap or newgidmap refused the user's subordinate ids",
+                )),
             }
         }
     }
@@ -77,7 +101,10 @@ fn subordinate(text: &str, name: &str, id: u32) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut parts = line.split(':');
         let owner = parts.next()?;
-        let range = (parts.next()?.parse().ok()?, parts.next()?.trim().parse().ok()?);
+        let range = (
+            parts.next()?.parse().ok()?,
+            parts.next()?.trim().parse().ok()?,
+        );
         (owner == name || owner == id.to_string()).then_some(range)
     })
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::cgroup::Group;
 use super::executor::Program;
 use super::protocol::{ExecRequest, Failure, Root, RunRequest, SubPath};
-use super::scratch::Scratch;
+use super::scratch::{NO_CGROUP, Scratch};
 
 /// What a worker tells the launcher.
 pub(super) struct Started {
@@ -29,9 +29,14 @@ pub(super) struct Started {
 }
 
 /// Creates and starts a container; runs in a forked process.
-pub(super) fn run(mut request: RunRequest, scratch: &Scratch, group: Option<&Group>) -> Result<Started, Failure> {
+pub(super) fn run(
+    mut request: RunRequest,
+    scratch: &Scratch,
+    group: Option<&Group>,
+) -> Result<Started, Failure> {
     let mut warnings = Vec::new();
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|error| failed("unshare the mount namespace", error))?;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|error| failed("unshare the mount namespace", error))?;
     let bundle = scratch.bundle(&request.container);
     let rootfs = bundle.join("rootfs");
     fs::create_dir_all(&rootfs).map_err(|error| failed("make the bundle", error))?;
@@ -46,7 +51,10 @@ pub(super) fn run(mut request: RunRequest, scratch: &Scratch, group: Option<&Gro
     for sub_path in &request.sub_paths {
         let at = scratch.image_volume(&format!("{}-sub-{}", request.container, sub_path.mount));
         bind_sub_path(sub_path, &at)?;
-        if let Some(source) = request.spec.pointer_mut(&format!("/mounts/{}/source", sub_path.mount)) {
+        if let Some(source) = request
+            .spec
+            .pointer_mut(&format!("/mounts/{}/source", sub_path.mount))
+        {
             *source = Value::from(at.to_string_lossy());
         }
     }
@@ -54,14 +62,24 @@ pub(super) fn run(mut request: RunRequest, scratch: &Scratch, group: Option<&Gro
     if let Some(path) = request.spec.pointer_mut("/root/path") {
         *path = Value::from(rootfs.to_string_lossy());
     }
-    let config = serde_json::to_vec(&request.spec).map_err(|error| failed("write the specification", error))?;
-    fs::write(bundle.join("config.json"), config).map_err(|error| failed("write the specification", error))?;
+    if let Some(Value::Object(linux)) = request.spec.get_mut("linux") {
+        linux.insert(
+            "cgroupsPath".to_string(),
+            Value::from(format!("/{NO_CGROUP}")),
+        );
+    }
+    let config = serde_json::to_vec(&request.spec)
+        .map_err(|error| failed("write the specification", error))?;
+    fs::write(bundle.join("config.json"), config)
+        .map_err(|error| failed("write the specification", error))?;
     let log = fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(&request.log)
         .map_err(|error| failed("open the log", error))?;
-    let errors = log.try_clone().map_err(|error| failed("open the log", error))?;
+    let errors = log
+        .try_clone()
+        .map_err(|error| failed("open the log", error))?;
     let input = fs::File::open("/dev/null").map_err(|error| failed("open /dev/null", error))?;
     let state = scratch.states();
     let container = ContainerBuilder::new(request.container.clone(), SyscallType::default())
@@ -84,16 +102,22 @@ pub(super) fn run(mut request: RunRequest, scratch: &Scratch, group: Option<&Gro
         .as_raw();
     let started = (|| {
         if let Some(group) = group {
-            group.join(pid).map_err(|error| failed("enter the cgroup", error))?;
+            group
+                .join(pid)
+                .map_err(|error| failed("enter the cgroup", error))?;
         }
         // Before the start, so that whoever finds the directory after a crash can tell what to kill.
-        fs::write(&request.pid_file, super::identity(pid)).map_err(|error| failed("write the pid file", error))?;
+        fs::write(&request.pid_file, super::identity(pid))
+            .map_err(|error| failed("write the pid file", error))?;
         NotifySocket::new(state.join(&request.container).join(NOTIFY_FILE))
             .notify_container_start()
             .map_err(|error| failed("start the container", error))
     })();
     if let Err(failure) = started {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGKILL,
+        );
         return Err(failure);
     }
     Ok(Started { pid, warnings })
@@ -106,7 +130,9 @@ pub(super) fn exec(request: &ExecRequest, scratch: &Scratch) -> Result<i32, Fail
         .create(true)
         .open(&request.output)
         .map_err(|error| failed("open the output", error))?;
-    let errors = output.try_clone().map_err(|error| failed("open the output", error))?;
+    let errors = output
+        .try_clone()
+        .map_err(|error| failed("open the output", error))?;
     let input = fs::File::open("/dev/null").map_err(|error| failed("open /dev/null", error))?;
     ContainerBuilder::new(request.container.clone(), SyscallType::default())
         .with_executor(Program)
@@ -142,7 +168,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     // The program's own complaint is what a person needs; libcontainer wraps it several times.
     match text.find("unable to start container process: ") {
-        Some(start) => text[start..].lines().next().unwrap_or_default().trim_end_matches('"').to_string(),
+        Some(start) => text[start..]
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('"')
+            .to_string(),
         None => text,
     }
 }
@@ -151,19 +182,36 @@ fn overlay_path(path: &Path) -> Result<String, Failure> {
     let text = path
         .to_str()
         .ok_or_else(|| Failure::new(format!("path is not UTF-8: {}", path.display())))?;
-    Ok(text.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,"))
+    Ok(text
+        .replace('\\', "\\\\")
+        .replace(':', "\\:")
+        .replace(',', "\\,"))
 }
 
 fn lower_option(lowers: &[PathBuf], scratch: &Scratch) -> Result<String, Failure> {
     let host = [PathBuf::from("/"), scratch.host_cover()];
     let lowers = if lowers.is_empty() { &host[..] } else { lowers };
-    let topmost_first: Vec<String> = lowers.iter().rev().map(|path| overlay_path(path)).collect::<Result<_, _>>()?;
+    let topmost_first: Vec<String> = lowers
+        .iter()
+        .rev()
+        .map(|path| overlay_path(path))
+        .collect::<Result<_, _>>()?;
     Ok(topmost_first.join(":"))
 }
 
 fn mount_overlay(options: &str, flags: MsFlags, at: &Path, scratch: &Scratch) -> nix::Result<()> {
-    let options = if scratch.rootless { format!("{options},userxattr") } else { options.to_string() };
-    mount(Some("overlay"), at, Some("overlay"), flags, Some(options.as_str()))
+    let options = if scratch.rootless {
+        format!("{options},userxattr")
+    } else {
+        options.to_string()
+    };
+    mount(
+        Some("overlay"),
+        at,
+        Some("overlay"),
+        flags,
+        Some(options.as_str()),
+    )
 }
 
 fn mount_read_only(lowers: &[PathBuf], scratch: &Scratch, at: &Path) -> Result<(), Failure> {
@@ -173,12 +221,22 @@ fn mount_read_only(lowers: &[PathBuf], scratch: &Scratch, at: &Path) -> Result<(
             .map_err(|error| failed("mount an image volume", error));
     }
     let lower = lower_option(lowers, scratch)?;
-    mount_overlay(&format!("lowerdir={lower}"), MsFlags::MS_RDONLY, at, scratch)
-        .map_err(|error| failed("mount an image volume", error))
+    mount_overlay(
+        &format!("lowerdir={lower}"),
+        MsFlags::MS_RDONLY,
+        at,
+        scratch,
+    )
+    .map_err(|error| failed("mount an image volume", error))
 }
 
 /// Mounts a container's root file system. Answers with a warning if its writable layer had to go to memory.
-fn mount_root(root: &Root, scratch: &Scratch, bundle: &Path, at: &Path) -> Result<Option<String>, Failure> {
+fn mount_root(
+    root: &Root,
+    scratch: &Scratch,
+    bundle: &Path,
+    at: &Path,
+) -> Result<Option<String>, Failure> {
     let lower = lower_option(&root.lowers, scratch)?;
     let layer = |directory: &Path| -> Result<String, Failure> {
         let (upper, work) = (directory.join("upper"), directory.join("work"));
@@ -195,8 +253,11 @@ fn mount_root(root: &Root, scratch: &Scratch, bundle: &Path, at: &Path) -> Resul
     let warning = match on_disk {
         Ok(()) => None,
         Err(disk) => {
-            mount_overlay(&layer(bundle)?, MsFlags::empty(), at, scratch)
-                .map_err(|memory| Failure::new(format!("cannot mount the root file system: {disk}; in memory: {memory}")))?;
+            mount_overlay(&layer(bundle)?, MsFlags::empty(), at, scratch).map_err(|memory| {
+                Failure::new(format!(
+                    "cannot mount the root file system: {disk}; in memory: {memory}"
+                ))
+            })?;
             Some(format!(
                 "containers' writable layers are kept in memory: the data directory's file system does not permit them ({disk})"
             ))
@@ -207,7 +268,14 @@ fn mount_root(root: &Root, scratch: &Scratch, bundle: &Path, at: &Path) -> Resul
             let target = at.join(path.strip_prefix("/").unwrap_or(path));
             if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
                 // A mounted file system of the machine that is not shown is a smaller evil than no container.
-                let _ = mount(Some(path), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>).and_then(|()| {
+                let _ = mount(
+                    Some(path),
+                    &target,
+                    None::<&str>,
+                    MsFlags::MS_BIND,
+                    None::<&str>,
+                )
+                .and_then(|()| {
                     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
                     mount(None::<&str>, &target, None::<&str>, flags, None::<&str>)
                 });
@@ -220,13 +288,26 @@ fn mount_root(root: &Root, scratch: &Scratch, bundle: &Path, at: &Path) -> Resul
 /// Makes a missing working directory in the root file system or in the volume it falls into (K-300). If that fails, the
 /// start fails with a message of its own.
 fn make_working_directory(spec: &Value, rootfs: &Path) {
-    let Some(cwd) = spec.pointer("/process/cwd").and_then(Value::as_str).map(Path::new) else { return };
+    let Some(cwd) = spec
+        .pointer("/process/cwd")
+        .and_then(Value::as_str)
+        .map(Path::new)
+    else {
+        return;
+    };
     let mut root = rootfs.to_path_buf();
     let mut rest = cwd.to_path_buf();
     let mut longest = 0;
-    for mounted in spec.get("mounts").and_then(Value::as_array).into_iter().flatten() {
+    for mounted in spec
+        .get("mounts")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let text = |key: &str| mounted.get(key).and_then(Value::as_str);
-        let (Some("bind"), Some(source), Some(destination)) = (text("type"), text("source"), text("destination")) else {
+        let (Some("bind"), Some(source), Some(destination)) =
+            (text("type"), text("source"), text("destination"))
+        else {
             continue;
         };
         if let Ok(below) = cwd.strip_prefix(destination) {
@@ -243,18 +324,27 @@ fn make_working_directory(spec: &Value, rootfs: &Path) {
 fn bind_sub_path(sub_path: &SubPath, at: &Path) -> Result<(), Failure> {
     let number = sub_path.number;
     let prepare = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("failed to prepare subPath for volumeMount {number}: {error}"))
+        Failure::new(format!(
+            "failed to prepare subPath for volumeMount {number}: {error}"
+        ))
     };
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let volume = nix::fcntl::open(&sub_path.volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|error| prepare(&error))?;
+    let volume = nix::fcntl::open(
+        &sub_path.volume,
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| prepare(&error))?;
     let found = match openat2(&volume, &sub_path.path, how) {
         Ok(found) => found,
-        Err(nix::errno::Errno::ENOENT) => make_directories(&sub_path.volume, &sub_path.path).map_err(|error| {
-            Failure::new(format!("failed to create subPath directory for volumeMount {number}: {error}"))
-        })?,
+        Err(nix::errno::Errno::ENOENT) => make_directories(&sub_path.volume, &sub_path.path)
+            .map_err(|error| {
+                Failure::new(format!(
+                    "failed to create subPath directory for volumeMount {number}: {error}"
+                ))
+            })?,
         Err(error) => return Err(prepare(&error)),
     };
     let directory = nix::sys::stat::fstat(&found)
@@ -262,7 +352,10 @@ fn bind_sub_path(sub_path: &SubPath, at: &Path) -> Result<(), Failure> {
         .map_err(|error| prepare(&error))?;
     let made = match directory {
         true => fs::create_dir_all(at),
-        false => at.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(at, "")),
+        false => at
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(at, "")),
     };
     made.map_err(|error| prepare(&error))?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
@@ -303,4 +396,3 @@ pub(super) fn make_directories(root: &Path, path: &Path) -> io::Result<OwnedFd> 
     }
     Ok(last)
 }
-

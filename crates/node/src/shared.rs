@@ -1,0 +1,206 @@
+//! What all pod workers of a node share, and where things are on disk.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::environment::Facts;
+use crate::images::Images;
+use crate::launcher::Launcher;
+use crate::log_files::LogWatch;
+use crate::network::Network;
+
+/// The node's parts.
+pub(crate) struct Shared {
+    pub name: String,
+    pub client: kube::Client,
+    pub images: Arc<dyn Images>,
+    pub launcher: RwLock<Launcher>,
+    pub layout: Layout,
+    pub facts: Facts,
+    /// Capabilities containers may be given.
+    pub permitted: u64,
+    /// Networks of their own for pods; `None` for the host's.
+    pub network: Option<Network>,
+    pub logs: LogWatch,
+    warned: Mutex<HashSet<String>>,
+}
+
+/// What [`Shared::new`] needs.
+pub(crate) struct Parts {
+    pub name: String,
+    pub client: kube::Client,
+    pub images: Arc<dyn Images>,
+    pub launcher: Launcher,
+    pub layout: Layout,
+    pub facts: Facts,
+    pub network: Option<Network>,
+    pub logs: LogWatch,
+}
+
+impl Shared {
+    pub fn new(parts: Parts) -> Self {
+        let permitted =
+            permitted(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let rootless = parts.launcher.greeting().rootless;
+        Self {
+            name: parts.name,
+            client: parts.client,
+            images: parts.images,
+            launcher: RwLock::new(parts.launcher),
+            layout: parts.layout,
+            facts: parts.facts,
+            // In a user namespace of its own the launcher has them all.
+            permitted: if rootless { u64::MAX } else { permitted },
+            network: parts.network,
+            logs: parts.logs,
+            warned: Mutex::default(),
+        }
+    }
+
+    pub fn launcher(&self) -> Launcher {
+        self.launcher
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Says something about this machine once.
+    pub fn warn_once(&self, warning: &str) {
+        if self
+            .warned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(warning.to_string())
+        {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+/// The permitted capabilities in the text of `/proc/self/status`.
+fn permitted(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// Directories and files of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    root: PathBuf,
+    memory: PathBuf,
+}
+
+impl Layout {
+    /// `memory` is a directory in memory, if the machine has one.
+    pub fn new(root: PathBuf, memory: Option<PathBuf>) -> Self {
+        let memory = memory.unwrap_or_else(|| root.join("memory"));
+        Self { root, memory }
+    }
+
+    pub fn launcher(&self) -> PathBuf {
+        self.root.join("launcher")
+    }
+
+    pub fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    pub fn memory_root(&self) -> &Path {
+        &self.memory
+    }
+
+    pub fn pod(&self, uid: &str) -> PathBuf {
+        self.pods().join(uid)
+    }
+
+    pub fn pod_memory(&self, uid: &str) -> PathBuf {
+        self.memory.join(uid)
+    }
+
+    pub fn instance(&self, uid: &str, container: &str, attempt: u32) -> Instance {
+        Instance {
+            root: self
+                .pod(uid)
+                .join("containers")
+                .join(container)
+                .join(attempt.to_string()),
+        }
+    }
+
+    /// Number of the newest instance of a container.
+    pub fn newest(&self, uid: &str, container: &str) -> Option<u32> {
+        let directory = self.pod(uid).join("containers").join(container);
+        let entries = std::fs::read_dir(directory).ok()?.flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .max()
+    }
+}
+
+/// Files of one instance of a container.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    root: PathBuf,
+}
+
+impl Instance {
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+    pub fn exit(&self) -> PathBuf {
+        self.root.join("exit")
+    }
+    pub fn pid(&self) -> PathBuf {
+        self.root.join("pid")
+    }
+    pub fn message(&self) -> PathBuf {
+        self.root.join("message")
+    }
+    /// How it was started; see `pod::record`.
+    pub fn record(&self) -> PathBuf {
+        self.root.join("record")
+    }
+    pub fn writable(&self) -> PathBuf {
+        self.root.join("writable")
+    }
+}
+
+/// A container's name at the launcher.
+pub(crate) fn container_id(uid: &str, container: &str, attempt: u32) -> String {
+    format!("{uid}.{container}.{attempt}")
+}
+
+/// Its parts.
+pub(crate) fn parse_container_id(id: &str) -> Option<(&str, &str, u32)> {
+    let (rest, attempt) = id.rsplit_once('.')?;
+    let (uid, container) = rest.split_once('.')?;
+    Some((uid, container, attempt.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_id_leads_back_to_its_parts() {
+        assert_eq!(
+            parse_container_id(&container_id("u-1", "step-a", 2)),
+            Some(("u-1", "step-a", 2))
+        );
+        assert_eq!(parse_container_id("x"), None);
+    }
+
+    #[test]
+    fn permitted_capabilities_are_read_from_the_status() {
+        assert_eq!(
+            permitted("Name:\tx\nCapPrm:\t000001fffeffffff\n"),
+            0x1ff_feff_ffff
+        );
+        assert_eq!(permitted(""), 0);
+    }
+}
