@@ -1,0 +1,11 @@
+//! PipelineRuns driven through the engine, rule by rule.
+
+mod children;
+mod endings;
+mod faults;
+mod finally;
+mod matrix;
+mod results;
+mod scheduling;
+mod workspaces;
+mod world;
