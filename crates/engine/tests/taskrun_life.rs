@@ -3,7 +3,7 @@
 mod world;
 
 use serde_json::{Value, json};
-use tektite_engine::decision::{Effect, Patch};
+use tektite_engine::decision::{Answer, Effect, Found, Patch, Query};
 use world::{World, at, condition, container, ended, events, one_step, run, running, waiting};
 
 /// A world in which the run's pod has been created.
@@ -765,4 +765,102 @@ fn sidecars_that_cannot_be_stopped_fail_the_run_even_after_success() {
         assert_eq!(condition(&decision.status).1, expected);
         assert_eq!(decision.wake.is_some(), code == 409);
     }
+}
+
+#[test]
+fn a_pod_that_the_status_does_not_name_is_adopted_if_it_is_this_attempts() {
+    // T-154
+    let created = started();
+    let pods = created.seen.pods.clone();
+    let adopts = |change: &dyn Fn(&mut World)| {
+        let mut world = World::new(one_step());
+        world.seen.pods = pods.clone();
+        change(&mut world);
+        !world
+            .decide()
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::CreatePod(_)))
+    };
+    assert!(adopts(&|_| {}));
+    assert!(!adopts(&|w| w.run.metadata.uid = Some("other".into())));
+    assert!(!adopts(&|w| w.pod_status(json!({"phase": "Failed"}))));
+    let archived = |w: &mut World| {
+        let attempt = serde_json::from_value(json!({"podName": "tr-pod"})).unwrap();
+        w.run.status.retries_status = vec![attempt];
+    };
+    assert!(!adopts(&archived));
+}
+
+#[test]
+fn a_pod_that_is_gone_is_created_again() {
+    // T-154
+    let mut world = started();
+    world.seen.pods.clear();
+    let decision = world.pass();
+    assert!(
+        matches!(&decision.effects[..], [Effect::CreatePod(pod)] if pod.metadata.name.as_deref() == Some("tr-pod"))
+    );
+}
+
+/// A run whose results come through the log of a sidecar that has said `log`.
+fn logging(log: &str, sidecar: Value) -> World {
+    let spec = json!({"results": [{"name": "r", "type": "string"}], "steps": [{"name": "s", "image": "i", "command": ["c"], "results": [{"name": "q", "type": "string"}]}]});
+    let mut world = World::new(run(json!({"taskSpec": spec})));
+    world.config.feature_flags.result_extraction_method = "sidecar-logs".into();
+    world.pass();
+    let query = Query::Log {
+        namespace: "ns".into(),
+        pod: "tr-pod".into(),
+        container: "sidecar-tekton-log-results".into(),
+    };
+    world
+        .answers
+        .insert(query, Answer::Found(Found::Log(log.into())));
+    world.pod_status(json!({"phase": "Running", "containerStatuses": [
+        container("step-s", ended(0, "Completed")), container("sidecar-tekton-log-results", sidecar)]}));
+    world
+}
+
+const LOG: &str = "{\"name\":\"r\",\"value\":\"v\",\"type\":\"task\"}\n{\"name\":\"step-s.q\",\"value\":\"w\",\"type\":\"step\"}\n";
+
+#[test]
+fn results_are_read_from_the_log_of_the_results_sidecar_once_it_has_ended() {
+    // T-317, T-318, T-320
+    let mut world = logging(LOG, running());
+    let decision = world.decide();
+    assert_eq!(condition(&decision.status).0, "Unknown");
+    assert!(decision.status.results.is_empty());
+    let status = logging(LOG, ended(0, "Completed")).decide().status;
+    assert_eq!(condition(&status).0, "True");
+    assert_eq!(
+        json!(status.results),
+        json!([{"name": "r", "type": "string", "value": "v"}])
+    );
+    assert_eq!(
+        json!(status.steps[0].results),
+        json!([{"name": "q", "type": "string", "value": "w"}])
+    );
+}
+
+#[test]
+fn a_result_longer_than_allowed_fails_the_run_and_deletes_its_pod() {
+    // T-319
+    let mut world = logging(LOG, ended(0, "Completed"));
+    world.config.feature_flags.max_result_size = 20;
+    let decision = world.decide();
+    assert_eq!(
+        condition(&decision.status),
+        (
+            "False",
+            "TaskRunResultLargerThanAllowedLimit",
+            "[User error]  TaskRun \"\"tr\"\" failed: 38 bytes results size exceeds configured limit of 20 bytes"
+        )
+    );
+    assert_eq!(
+        decision.effects,
+        [Effect::DeletePod {
+            name: "tr-pod".into()
+        }]
+    );
 }

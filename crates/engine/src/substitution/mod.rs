@@ -132,18 +132,30 @@ impl Replacements {
             .for_each(|p| self.apply_value(&mut p.value));
     }
 
-    /// Replaces in `when` expressions; an array reference in `values` expands, in `input` it becomes JSON (T-190).
+    /// Replaces in `when` expressions; an array reference in `values` expands, in `input` it becomes JSON (T-190). Both
+    /// must be written with `[*]`.
     pub fn apply_when(&self, when: &mut [WhenExpression]) {
         for expression in when {
-            match self.list(&expression.input) {
+            match self.starred(&expression.input) {
                 Some(items) => {
-                    expression.input = serde_json::Value::from(items.clone()).to_string();
+                    expression.input = serde_json::Value::from(items.clone()).to_string()
                 }
                 None => self.apply(&mut expression.input),
             }
             self.apply(&mut expression.cel);
-            self.apply_list(&mut expression.values);
+            let values = std::mem::take(&mut expression.values).into_iter();
+            let replaced = values.flat_map(|v| {
+                self.starred(&v)
+                    .cloned()
+                    .unwrap_or_else(|| vec![self.text(&v)])
+            });
+            expression.values = replaced.collect();
         }
+    }
+
+    /// The list that `text` as a whole stands for, as `$(x[*])`.
+    fn starred(&self, text: &str) -> Option<&Vec<String>> {
+        self.list(text).filter(|_| text.ends_with("[*])"))
     }
 }
 
@@ -248,12 +260,16 @@ mod tests {
         let mut when = vec![WhenExpression {
             input: "$(params.list[*])".into(),
             operator: "in".into(),
-            values: vec!["$(params.list[*])".into(), "$(params.a)".into()],
+            values: vec![
+                "$(params.list[*])".into(),
+                "$(params.a)".into(),
+                "$(params.list)".into(),
+            ],
             cel: "'$(params.a)' == 'A'".into(),
         }];
         replacements().apply_when(&mut when);
         assert_eq!(when[0].input, r#"["x","y"]"#);
-        assert_eq!(when[0].values, ["x", "y", "A"]);
+        assert_eq!(when[0].values, ["x", "y", "A", "$(params.list)"]);
         assert_eq!(when[0].cel, "'A' == 'A'");
     }
 }

@@ -35,8 +35,14 @@ pub(super) fn follow_or_create(pass: &mut Pass<'_>, prepared: &Prepared) -> Resu
                 Effect::CreatePvc(claim) => claim.metadata.name.clone().unwrap_or_default(),
                 _ => String::new(),
             };
+            let quota = refusal.code == 403 && refusal.message.contains("exceeded quota");
+            let retryable = if quota || refusal.code == 409 {
+                ", retryable"
+            } else {
+                ""
+            };
             let message = format!(
-                "failed to create PVC for TaskRun {}/{} workspaces correctly: PVC creation error for {claim}: {}",
+                "failed to create PVC for TaskRun {}/{} workspaces correctly: PVC creation error{retryable} for {claim}: {}",
                 pass.namespace(),
                 pass.name(),
                 refusal.message

@@ -9,23 +9,21 @@ pub(crate) mod quantity;
 mod resources;
 mod results_sidecar;
 mod scripts;
+mod spec;
 mod volumes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, Container, EnvVar, Pod, PodAffinity, PodAffinityTerm, PodSpec, Volume,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tektite_api::config::Config;
-use tektite_api::names::{annotation, label};
 use tektite_api::v1::{PodTemplate, Sidecar, Step, TaskRun, TaskSpec};
 
 pub use options::{EntrypointDelivery, PodOptions};
 pub use scripts::SCRIPT_VARIABLE;
 
 use super::status::{RESULTS_SIDECAR, from_sidecar_logs};
-use super::{results, step_container_name, timeout};
+use super::{results, step_container_name};
 use crate::child_name::{child_name, cut};
 use crate::decision::{Found, Inquiry, Known, Query};
 use command_line::Shared;
@@ -183,14 +181,14 @@ pub fn build(
         }
     }
 
-    let affinity_overwritten = affinity_assistant(run).is_some()
+    let affinity_overwritten = spec::affinity_assistant(run).is_some()
         && template
             .affinity
             .as_ref()
             .is_some_and(|a| a.pod_affinity.is_some());
     let mut pod = Pod {
-        metadata: metadata(run, config, options, &namespace, !wait_for_ready),
-        spec: Some(pod_spec(
+        metadata: spec::metadata(run, config, options, &namespace, !wait_for_ready),
+        spec: Some(spec::pod_spec(
             run,
             config,
             template,
@@ -202,7 +200,7 @@ pub fn build(
     };
     resources::apply_defaults(&mut pod, &config.defaults.container_resource_requirements);
     resources::apply_limit_ranges(&mut pod, &ranges);
-    apply_affinity_assistant(&mut pod, run);
+    spec::apply_affinity_assistant(&mut pod, run);
     Ok(Some(Built {
         pod,
         missing_secrets: credentials.missing,
@@ -427,118 +425,4 @@ fn restrict_length(name: &str) -> String {
     cut(name, 63)
         .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
         .to_owned()
-}
-
-/// T-211 to T-215
-fn metadata(
-    run: &TaskRun,
-    config: &Config,
-    options: &PodOptions,
-    namespace: &str,
-    ready: bool,
-) -> ObjectMeta {
-    let mut labels = run.metadata.labels.clone().unwrap_or_default();
-    labels.insert(
-        label::TASK_RUN.into(),
-        run.metadata.name.clone().unwrap_or_default(),
-    );
-    labels.insert(
-        label::TASK_RUN_UID.into(),
-        run.metadata.uid.clone().unwrap_or_default(),
-    );
-    labels.insert(
-        label::MANAGED_BY.into(),
-        config.defaults.managed_by_label_value.clone(),
-    );
-    let mut annotations = run.metadata.annotations.clone().unwrap_or_default();
-    annotations.remove(label::MANAGED_BY);
-    annotations.insert(annotation::RELEASE.into(), options.release.clone());
-    if ready {
-        annotations.insert(annotation::READY.into(), "READY".into());
-    }
-    ObjectMeta {
-        name: Some(name(run)),
-        namespace: Some(namespace.to_owned()),
-        labels: Some(labels),
-        annotations: Some(annotations),
-        owner_references: Some(vec![owner(run)]),
-        ..ObjectMeta::default()
-    }
-}
-
-/// T-216 to T-218
-fn pod_spec(
-    run: &TaskRun,
-    config: &Config,
-    template: PodTemplate,
-    containers: Vec<Container>,
-    init_containers: Vec<Container>,
-    volumes: Vec<Volume>,
-) -> PodSpec {
-    fn some<T: Default + PartialEq>(value: T) -> Option<T> {
-        (value != T::default()).then_some(value)
-    }
-    let limit = timeout(run, config);
-    let deadline = if limit.is_zero() {
-        i64::from(i32::MAX)
-    } else {
-        (limit.as_secs_f64() * 1.5) as i64
-    };
-    PodSpec {
-        restart_policy: Some("Never".into()),
-        init_containers: some(init_containers),
-        containers,
-        service_account_name: some(run.spec.service_account_name.clone()),
-        volumes: Some(volumes),
-        active_deadline_seconds: Some(deadline),
-        node_selector: some(template.node_selector),
-        tolerations: some(template.tolerations),
-        affinity: template.affinity,
-        security_context: template.security_context,
-        runtime_class_name: template.runtime_class_name,
-        automount_service_account_token: template.automount_service_account_token,
-        scheduler_name: some(template.scheduler_name),
-        host_network: some(template.host_network),
-        host_users: template.host_users,
-        dns_policy: template.dns_policy.and_then(some),
-        dns_config: template.dns_config,
-        enable_service_links: template.enable_service_links,
-        priority_class_name: template.priority_class_name.and_then(some),
-        image_pull_secrets: some(template.image_pull_secrets),
-        host_aliases: some(template.host_aliases),
-        topology_spread_constraints: some(template.topology_spread_constraints),
-        ..PodSpec::default()
-    }
-}
-
-fn affinity_assistant(run: &TaskRun) -> Option<&String> {
-    run.metadata
-        .annotations
-        .as_ref()?
-        .get(annotation::AFFINITY_ASSISTANT)
-        .filter(|name| !name.is_empty())
-}
-
-/// Keeps the pod on the node of its affinity assistant (T-221).
-fn apply_affinity_assistant(pod: &mut Pod, run: &TaskRun) {
-    let (Some(assistant), Some(spec)) = (affinity_assistant(run), &mut pod.spec) else {
-        return;
-    };
-    let labels = BTreeMap::from([
-        (label::INSTANCE.to_owned(), assistant.clone()),
-        (label::COMPONENT.to_owned(), "affinity-assistant".to_owned()),
-    ]);
-    let term = PodAffinityTerm {
-        label_selector: Some(LabelSelector {
-            match_labels: Some(labels),
-            match_expressions: None,
-        }),
-        topology_key: "kubernetes.io/hostname".into(),
-        ..PodAffinityTerm::default()
-    };
-    let affinity: &mut Affinity = spec.affinity.get_or_insert_default();
-    let pods: &mut PodAffinity = affinity.pod_affinity.get_or_insert_default();
-    pods.required_during_scheduling_ignored_during_execution
-        .get_or_insert_default()
-        .push(term);
 }
