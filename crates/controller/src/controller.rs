@@ -237,7 +237,7 @@ async fn work(world: &World, key: &Key) {
     let reconciled = AssertUnwindSafe(reconcile(world, key)).catch_unwind().await;
     match reconciled {
         Ok(Ok(outcome)) => {
-            if outcome.wrote {
+            if outcome.again {
                 world.queue.again(key.clone());
             } else {
                 world.queue.succeeded(key);

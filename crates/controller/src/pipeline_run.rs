@@ -29,8 +29,16 @@ impl Run for PipelineRun {
         &self.metadata
     }
 
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+
     fn status(&self) -> &PipelineRunStatus {
         &self.status
+    }
+
+    fn status_mut(&mut self) -> &mut PipelineRunStatus {
+        &mut self.status
     }
 
     fn conditions(status: &PipelineRunStatus) -> &[Condition] {
@@ -79,10 +87,11 @@ impl Run for PipelineRun {
             .pipeline_run_ended(self, status, config);
     }
 
-    fn rest(&self, world: &World, key: &Key) {
+    fn rest(world: &World, key: &Key) {
         for name in members(&world.task_runs, key) {
             if let Slot::Here(run) = world.task_runs.get(&name)
                 && run.is_done()
+                && !task_run::has_live_pod(world, &name)
             {
                 task_run::put_to_sleep(world, &name);
             }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tektite_api::config::Config;
+use tektite_api::convert::convert;
 use tektite_api::names::label;
 use tektite_api::resolution::ResolutionRequest;
 use tektite_api::v1::{Condition, ParamValue, RefSource};
@@ -179,14 +181,16 @@ async fn read(
         .ref_source
         .clone()
         .or_else(|| request.status.source.clone());
-    Ok(match stored_form(reference.kind, checked) {
-        Ok(object) => Answer::Found(Found::Remote(Arc::new(Remote {
-            object,
-            source: source.filter(|source| *source != RefSource::default()),
-            verification: Verification::Skipped,
-        }))),
-        Err(message) => failed(FailureKind::Resolution, message),
-    })
+    Ok(
+        match stored_form(reference.kind, checked, &world.options.config.current()) {
+            Ok(object) => Answer::Found(Found::Remote(Arc::new(Remote {
+                object,
+                source: source.filter(|source| *source != RefSource::default()),
+                verification: Verification::Skipped,
+            }))),
+            Err(message) => failed(FailureKind::Resolution, message),
+        },
+    )
 }
 
 /// The object in a request's data (P-309).
@@ -263,7 +267,7 @@ async fn dry_run(
 }
 
 /// The object in the version that the engine works with.
-fn stored_form(kind: RemoteKind, object: Value) -> Result<RemoteObject, String> {
+fn stored_form(kind: RemoteKind, object: Value, config: &Config) -> Result<RemoteObject, String> {
     fn typed<T: DeserializeOwned>(object: Value) -> Result<Box<T>, String> {
         serde_json::from_value(object)
             .map(Box::new)
@@ -276,8 +280,7 @@ fn stored_form(kind: RemoteKind, object: Value) -> Result<RemoteObject, String> 
     let object = if object["apiVersion"] == wanted {
         object
     } else {
-        // Of the configuration only the default resolver plays a part here.
-        crate::webhook::convert(object, wanted, &tektite_api::config::Config::default())?
+        convert(object, wanted, config).map_err(|error| error.to_string())?
     };
     Ok(match kind {
         RemoteKind::Task => RemoteObject::Task(typed(object)?),

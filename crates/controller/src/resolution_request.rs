@@ -74,7 +74,7 @@ pub(crate) async fn reconcile(world: &World, key: &Key) -> Result<Outcome, Recon
         });
     let step = decide(&request, age, config.defaults.maximum_resolution_timeout);
     let mut outcome = Outcome {
-        wrote: false,
+        again: false,
         wake: step.wake.and_then(|left| Duration::try_from(left).ok()),
     };
     if let Some((status, reason, message)) = step.condition {
@@ -99,7 +99,7 @@ pub(crate) async fn reconcile(world: &World, key: &Key) -> Result<Outcome, Recon
             Ok(written) => {
                 // The runs that wait for it are told by the store's change.
                 world.heard::<ResolutionRequest>(written, key)?;
-                outcome.wrote = true;
+                outcome.again = true;
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),

@@ -1,7 +1,7 @@
 //! One reconcile of a run: see, ask the engine, answer, do, write down.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,20 +16,23 @@ use crate::answers;
 use crate::effects::{self, EffectError, encode, metadata_patch};
 use crate::events::Involved;
 use crate::rest::{CallError, PatchType};
+use crate::store::Slot;
 use crate::world::{Cached, Key, World};
 
 /// How often one reconcile may ask the engine. Each round must add an answer or a refusal, so only a fault gets there.
 const ROUNDS: usize = 64;
 
 /// A kind of run that the engine keeps going.
-pub(crate) trait Run: Cached {
+pub(crate) trait Run: Cached + Clone {
     /// What the engine wants to see.
     type Seen: Send;
     /// What the engine writes.
     type Status: Clone + PartialEq + Serialize + Send + Sync;
 
     fn metadata(&self) -> &ObjectMeta;
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
     fn status(&self) -> &Self::Status;
+    fn status_mut(&mut self) -> &mut Self::Status;
     fn conditions(status: &Self::Status) -> &[Condition];
     /// Whether another controller looks after it (T-146, P-396).
     fn is_ours(&self) -> bool;
@@ -45,15 +48,39 @@ pub(crate) trait Run: Cached {
     fn decide(&self, seen: &Self::Seen, config: &Config, now: Timestamp) -> Decision<Self::Status>;
     /// Counts a run that has just ended.
     fn count(&self, world: &World, status: &Self::Status, config: &Config);
-    /// Puts the run and what belongs to it to sleep: it is over and nothing is left to do.
-    fn rest(&self, world: &World, key: &Key);
+    /// Puts the run and what belongs to it to sleep, unless something of it still goes on: it is over.
+    fn rest(world: &World, key: &Key);
+
+    /// Takes over a new status and further labels and annotations; says whether that changed anything.
+    fn advance(
+        &mut self,
+        status: Self::Status,
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> bool {
+        let mut moved = *self.status() != status;
+        *self.status_mut() = status;
+        let metadata = self.metadata_mut();
+        for (field, more) in [
+            (&mut metadata.labels, labels),
+            (&mut metadata.annotations, annotations),
+        ] {
+            for (key, value) in more {
+                let before = field
+                    .get_or_insert_default()
+                    .insert(key.clone(), value.clone());
+                moved |= before.as_ref() != Some(value);
+            }
+        }
+        moved
+    }
 }
 
 /// What is to happen to the key after a reconcile.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// Something was written: look again whether that settles it.
-    pub(crate) wrote: bool,
+    /// It is not known whether what was done settles it.
+    pub(crate) again: bool,
     /// Look again then.
     pub(crate) wake: Option<Duration>,
 }
@@ -63,8 +90,8 @@ pub(crate) struct Outcome {
 pub(crate) enum ReconcileError {
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("the engine asks without end")]
-    Endless,
+    #[error("refused again: {}", .0.message)]
+    Refused(Box<Refusal>),
 }
 
 impl ReconcileError {
@@ -76,8 +103,14 @@ impl ReconcileError {
 
 /// Reconciles the run that `key` names.
 pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcome, ReconcileError> {
-    let crate::store::Slot::Here(run) = R::store(world).get(&key.name) else {
-        return Ok(Outcome::default());
+    let run = match R::store(world).get(&key.name) {
+        Slot::Here(run) => run,
+        Slot::Asleep => {
+            // What changed belongs to a run that is over.
+            R::rest(world, key);
+            return Ok(Outcome::default());
+        }
+        Slot::Absent => return Ok(Outcome::default()),
     };
     // What is being deleted is left alone: there are no finalizers (P-398).
     if !run.is_ours() || run.metadata().deletion_timestamp.is_some() {
@@ -85,61 +118,37 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
     }
     let config = world.options.config.current();
     let now = Timestamp::now();
-    let involved = involved(&*run, key);
-    let (decision, acted) = decide_and_act(world, key, &run, &config, now).await?;
-
+    let plan = decide_and_act(world, key, &*run, &config, now).await?;
     let mut outcome = Outcome {
-        wrote: acted,
-        wake: None,
+        again: !plan.settled,
+        wake: plan
+            .wake
+            .map(|at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO)),
     };
-    let labelled = write_metadata(world, key, &*run, &decision).await;
-    let version = match labelled {
-        Ok(version) => version,
-        Err(error) if error.is_not_found() => return Ok(outcome),
-        Err(error) => {
-            if !error.is_conflict() && !error.is_transient() {
-                world
-                    .events
-                    .record(&involved, Event::warning("Error", error.to_string()));
-            }
-            return Err(error.into());
-        }
-    };
-    outcome.wrote |= version.is_some();
-    let settled = decision.status == *run.status();
-    if !settled {
-        match write_status(world, key, &*run, &decision.status, version).await {
-            Ok(wrote) => outcome.wrote |= wrote,
-            Err(error) if error.is_not_found() => return Ok(outcome),
-            Err(error) => {
-                if !error.is_conflict() && !error.is_transient() {
-                    let message =
-                        format!("Failed to update status for {:?}: {error}", &*key.name.name);
-                    world
-                        .events
-                        .record(&involved, Event::warning("UpdateFailed", message));
-                }
-                return Err(error.into());
-            }
-        }
+    match write(world, key, &*run, &plan).await {
+        Ok(()) => {}
+        // Deleted meanwhile.
+        Err(error) if error.is_not_found() => return Ok(Outcome::default()),
+        Err(error) => return Err(error.into()),
     }
-    for event in decision.events {
+    let ended = has_ended(R::conditions(plan.run.status()));
+    if ended && !has_ended(R::conditions(run.status())) {
+        run.count(world, plan.run.status(), &config);
+    }
+    let involved = involved(&*run, key);
+    for event in plan.events {
         world.events.record(&involved, event);
     }
-    if !settled
-        && has_ended(R::conditions(&decision.status))
-        && !has_ended(R::conditions(run.status()))
-    {
-        run.count(world, &decision.status, &config);
+    if ended && !outcome.again && outcome.wake.is_none() {
+        R::rest(world, key);
     }
-    outcome.wake = decision
-        .wake
-        .map(|at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO));
-    if !outcome.wrote && outcome.wake.is_none() && has_ended(R::conditions(run.status())) {
-        run.rest(world, key);
-    }
+    // A wake in the past or present would be a busy loop.
+    outcome.wake = outcome.wake.map(|delay| delay.max(SHORTEST_WAKE));
     Ok(outcome)
 }
+
+/// The shortest time between a decision and the next that it asks for itself.
+const SHORTEST_WAKE: Duration = Duration::from_millis(1);
 
 fn has_ended(conditions: &[Condition]) -> bool {
     Condition::succeeded(conditions).is_some_and(Condition::is_done)
@@ -156,56 +165,123 @@ fn involved<R: Run>(run: &R, key: &Key) -> Involved {
     }
 }
 
-/// Asks the engine until it knows enough and the API agrees; says too whether anything was done.
+/// What became of a run in one reconcile, before it is written down.
+struct Plan<R> {
+    /// The run as it is to be.
+    run: R,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    events: Vec<Event>,
+    wake: Option<Timestamp>,
+    /// Whether the engine, shown the outcome, wants nothing more.
+    settled: bool,
+}
+
+/// Asks the engine, does what it wants and shows it the outcome, until it wants nothing more. So a run that moves on
+/// by several steps is written once, and what is written needs no further look.
 async fn decide_and_act<R: Run>(
     world: &World,
     key: &Key,
-    run: &Arc<R>,
+    run: &R,
     config: &Config,
     now: Timestamp,
-) -> Result<(Decision<R::Status>, bool), ReconcileError> {
-    let mut seen = run.see(world, key).await?;
-    let mut acted = false;
+) -> Result<Plan<R>, ReconcileError> {
+    let uid = run.metadata().uid.clone().unwrap_or_default();
+    let mut plan = Plan {
+        run: run.clone(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        events: Vec::new(),
+        wake: None,
+        settled: false,
+    };
+    let mut seen = plan.run.see(world, key).await?;
     for _ in 0..ROUNDS {
-        let mut decision = run.decide(&seen, config, now);
+        let decision = plan.run.decide(&seen, config, now);
         if !decision.needs.is_empty() {
-            let needs = std::mem::take(&mut decision.needs);
-            let uid = run.metadata().uid.as_deref().unwrap_or_default();
-            let found = answers::answer_all(world, key, uid, needs).await?;
+            let found = answers::answer_all(world, key, &uid, decision.needs).await?;
             R::answers(&mut seen).extend(found);
             continue;
         }
-        let effects = std::mem::take(&mut decision.effects);
-        if effects.is_empty() {
-            return Ok((decision, acted));
-        }
-        let uid = run.metadata().uid.as_deref().unwrap_or_default();
-        match effects::apply(world, key, uid, effects).await {
-            Ok(changed) => return Ok((decision, acted || changed)),
+        let changed = match effects::apply(world, key, &uid, decision.effects).await {
+            Ok(changed) => changed,
             Err(EffectError::Later(error)) => return Err(error.into()),
             Err(EffectError::Refused(refusal)) => {
+                // Told once, the engine wants it none the less: perhaps it works later.
+                if R::refusals(&mut seen)
+                    .iter()
+                    .any(|known| known.effect == refusal.effect)
+                {
+                    return Err(ReconcileError::Refused(refusal));
+                }
                 // What was done before the refusal counts from now on; what was answered still holds.
-                acted = true;
-                let mut fresh = run.see(world, key).await?;
-                R::answers(&mut fresh).append(R::answers(&mut seen));
-                R::refusals(&mut fresh).append(R::refusals(&mut seen));
-                R::refusals(&mut fresh).push(*refusal);
-                seen = fresh;
+                seen = look_again(&plan.run, world, key, seen).await?;
+                R::refusals(&mut seen).push(*refusal);
+                continue;
             }
+        };
+        plan.events.extend(decision.events);
+        plan.wake = decision.wake;
+        let moved = plan
+            .run
+            .advance(decision.status, &decision.labels, &decision.annotations);
+        plan.labels.extend(decision.labels);
+        plan.annotations.extend(decision.annotations);
+        if !changed && !moved {
+            plan.settled = true;
+            return Ok(plan);
+        }
+        if changed {
+            seen = look_again(&plan.run, world, key, seen).await?;
         }
     }
-    Err(ReconcileError::Endless)
+    tracing::warn!(kind = ?key.kind, run = %key.name, "the engine does not settle");
+    Ok(plan)
 }
 
-/// Adds the decision's labels and annotations; the run's new version, if that took a write.
+async fn look_again<R: Run>(
+    run: &R,
+    world: &World,
+    key: &Key,
+    mut before: R::Seen,
+) -> Result<R::Seen, CallError> {
+    let mut seen = run.see(world, key).await?;
+    R::answers(&mut seen).append(R::answers(&mut before));
+    R::refusals(&mut seen).append(R::refusals(&mut before));
+    Ok(seen)
+}
+
+/// Writes what the plan changes: metadata first, then the status.
+async fn write<R: Run>(world: &World, key: &Key, run: &R, plan: &Plan<R>) -> Result<(), CallError> {
+    let tell = |error: &CallError, reason: &str, message: String| {
+        if !error.is_conflict() && !error.is_transient() && !error.is_not_found() {
+            world
+                .events
+                .record(&involved(run, key), Event::warning(reason, message));
+        }
+    };
+    let version = write_metadata(world, key, run, plan)
+        .await
+        .inspect_err(|error| tell(error, "Error", error.to_string()))?;
+    if plan.run.status() == run.status() {
+        return Ok(());
+    }
+    write_status(world, key, run, plan.run.status(), version)
+        .await
+        .inspect_err(|error| {
+            let message = format!("Failed to update status for {:?}: {error}", &*key.name.name);
+            tell(error, "UpdateFailed", message);
+        })
+}
+
+/// Adds the plan's labels and annotations; the run's new version, if that took a write.
 async fn write_metadata<R: Run>(
     world: &World,
     key: &Key,
     run: &R,
-    decision: &Decision<R::Status>,
+    plan: &Plan<R>,
 ) -> Result<Option<String>, CallError> {
-    let Some(patch) = metadata_patch(run.metadata(), &decision.labels, &decision.annotations)
-    else {
+    let Some(patch) = metadata_patch(run.metadata(), &plan.labels, &plan.annotations) else {
         return Ok(None);
     };
     let path = R::RESOURCE.object(&key.name.namespace, &key.name.name);
@@ -226,14 +302,14 @@ async fn write_status<R: Run>(
     run: &R,
     status: &R::Status,
     version: Option<String>,
-) -> Result<bool, CallError> {
+) -> Result<(), CallError> {
     let encode_status = |status: &R::Status| -> Result<Value, CallError> {
         serde_json::to_value(status)
             .map_err(|error| CallError::Unreachable(format!("cannot encode: {error}")))
     };
     let (old, new) = (encode_status(run.status())?, encode_status(status)?);
     let Some(patch) = crate::status_patch::merge_patch(&old, &new) else {
-        return Ok(false);
+        return Ok(());
     };
     let version = version.or_else(|| run.metadata().resource_version.clone());
     let body = json!({"metadata": {"resourceVersion": version}, "status": patch});
@@ -243,5 +319,5 @@ async fn write_status<R: Run>(
         .patch(&path, PatchType::Merge, encode(&body)?)
         .await?;
     world.written::<R>(written, key)?;
-    Ok(true)
+    Ok(())
 }

@@ -24,8 +24,16 @@ impl Run for TaskRun {
         &self.metadata
     }
 
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+
     fn status(&self) -> &TaskRunStatus {
         &self.status
+    }
+
+    fn status_mut(&mut self) -> &mut TaskRunStatus {
+        &mut self.status
     }
 
     fn conditions(status: &TaskRunStatus) -> &[Condition] {
@@ -69,9 +77,9 @@ impl Run for TaskRun {
         world.options.metrics.task_run_ended(self, status, config);
     }
 
-    fn rest(&self, world: &World, key: &Key) {
-        // A PipelineRun under way still reads its TaskRuns.
-        if owner_is_awake(world, key) {
+    fn rest(world: &World, key: &Key) {
+        // A PipelineRun under way still reads its TaskRuns, and sidecars may outlive the steps.
+        if owner_is_awake(world, key) || has_live_pod(world, &key.name) {
             return;
         }
         put_to_sleep(world, &key.name);
@@ -84,6 +92,24 @@ pub(crate) fn put_to_sleep(world: &World, name: &Name) {
         world.pods.put_to_sleep(&pod);
     }
     world.task_runs.put_to_sleep(name);
+}
+
+/// Whether a pod of the TaskRun has not ended.
+pub(crate) fn has_live_pod(world: &World, name: &Name) -> bool {
+    world
+        .pods
+        .group(&name.namespace, &name.name)
+        .iter()
+        .any(|pod| match world.pods.get(pod) {
+            Slot::Here(pod) => {
+                let phase = pod
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.phase.as_deref());
+                !matches!(phase, Some("Succeeded" | "Failed"))
+            }
+            Slot::Asleep | Slot::Absent => false,
+        })
 }
 
 fn owner_is_awake(world: &World, key: &Key) -> bool {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tektite_api::config::Config;
+use tektite_api::convert::{ConvertError, convert};
 
 #[derive(Deserialize)]
 struct Review {
@@ -25,7 +26,7 @@ struct Asked {
 /// The body is not a ConversionReview.
 pub(super) fn review(body: &[u8], config: &Config) -> Result<Value, serde_json::Error> {
     let Review { request } = serde_json::from_slice(body)?;
-    let converted: Result<Vec<Value>, String> = request
+    let converted: Result<Vec<Value>, ConvertError> = request
         .objects
         .into_iter()
         .map(|object| convert(object, &request.desired_api_version, config))
@@ -34,18 +35,13 @@ pub(super) fn review(body: &[u8], config: &Config) -> Result<Value, serde_json::
         Ok(objects) => {
             json!({"uid": request.uid, "result": {"status": "Success"}, "convertedObjects": objects})
         }
-        Err(message) => {
+        Err(ConvertError(message)) => {
             json!({"uid": request.uid, "result": {"status": "Failure", "message": message}})
         }
     };
     Ok(
         json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": response}),
     )
-}
-
-/// Converts an object of one of our kinds to another version of it.
-pub(crate) fn convert(object: Value, to: &str, config: &Config) -> Result<Value, String> {
-    tektite_api::convert::convert(object, to, config).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

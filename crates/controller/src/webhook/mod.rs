@@ -13,7 +13,6 @@ use axum::routing::{get, post};
 use serde_json::Value;
 
 pub use configurations::webhook_configurations;
-pub(crate) use conversion::convert;
 
 use crate::config::ConfigHandle;
 

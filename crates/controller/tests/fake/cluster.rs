@@ -59,14 +59,26 @@ impl Running {
 }
 
 /// Waits until `condition` gives something.
-pub async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(
+    api: &FakeApi,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     for _ in 0..4000 {
         if let Some(found) = condition() {
             return found;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("waited in vain for {what}");
+    let runs = [
+        api.list(TASK_RUNS),
+        api.list(PIPELINE_RUNS),
+        api.list(EVENTS),
+    ];
+    panic!(
+        "waited in vain for {what}; the API has {runs:#?} and was asked {:#?}",
+        api.requests()
+    );
 }
 
 /// Waits until nothing more is asked of the API.

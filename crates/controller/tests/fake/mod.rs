@@ -60,8 +60,14 @@ struct Target {
 }
 
 impl FakeApi {
+    /// An API with namespace `ns` and its default service account.
     pub fn new() -> Self {
-        Self::default()
+        let api = Self::default();
+        api.create(
+            "/api/v1/serviceaccounts",
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": "ns", "name": "default"}}),
+        );
+        api
     }
 
     /// A client of this API.
@@ -285,8 +291,10 @@ impl State {
         let bad = |error: String| failure(400, "BadRequest", &error);
         let mut new = old.clone();
         if request.headers()["content-type"] == "application/json-patch+json" {
+            // As the real one, `replace` accepts a key that is missing (K-098).
+            let body = String::from_utf8_lossy(body).replace(r#""op":"replace""#, r#""op":"add""#);
             let patch: json_patch::Patch =
-                serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+                serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?;
             json_patch::patch(&mut new, &patch).map_err(|error| bad(error.to_string()))?;
         } else {
             let patch: Value =
