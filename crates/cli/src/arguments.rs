@@ -129,6 +129,9 @@ pub struct Up {
     /// Run no pods: leave them to another node
     #[arg(long)]
     pub no_node: bool,
+    /// This is the process in the background.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub detached: bool,
 }
 
 /// `tektite down`.

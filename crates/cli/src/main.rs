@@ -18,6 +18,7 @@ mod objects;
 mod report;
 mod start;
 mod terminal;
+mod up_record;
 mod view;
 
 use std::process::ExitCode;

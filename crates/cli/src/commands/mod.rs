@@ -4,11 +4,13 @@ mod cancel;
 mod controller;
 mod crds;
 mod describe;
+mod down;
 mod image;
 mod lint;
 mod list;
 mod logs;
 mod run;
+mod up;
 
 use std::future::Future;
 
@@ -31,11 +33,11 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Command::Describe(arguments) => on_one_thread(describe::run(arguments)),
         Command::Logs(arguments) => on_one_thread(logs::run(arguments)),
         Command::Cancel(arguments) => on_one_thread(cancel::run(arguments)),
+        Command::Up(arguments) if arguments.detach => up::detach(&arguments),
+        Command::Up(arguments) => on_few_threads(up::run(&arguments)),
+        Command::Down(arguments) => down::down(&arguments),
+        Command::Status(arguments) => on_one_thread(down::status(arguments)),
         Command::Image(arguments) => image::run(&arguments),
-        other => Err(Failure::new(
-            Exit::Failed,
-            format!("not built yet: {other:?}"),
-        )),
     }
 }
 
