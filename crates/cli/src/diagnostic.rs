@@ -72,15 +72,13 @@ pub struct Diagnostic {
     pub place: Option<Place>,
 }
 
-/// A range of a source with what to write beside it.
+/// A range of a source.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The file.
     pub source: Arc<Source>,
     /// The range.
     pub span: Span,
-    /// What to write under it.
-    pub label: Option<String>,
     /// Another range of the same file.
     pub related: Option<(Span, String)>,
 }
@@ -115,17 +113,8 @@ impl Diagnostic {
         self.place = Some(Place {
             source: Arc::clone(source),
             span,
-            label: None,
             related: None,
         });
-        self
-    }
-
-    /// Adds what to write under the place.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        if let Some(place) = &mut self.place {
-            place.label = Some(label.into());
-        }
         self
     }
 
@@ -176,7 +165,7 @@ impl miette::Diagnostic for Diagnostic {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let place = self.place.as_ref()?;
         let range = |span: Span| SourceSpan::from((span.start, one_line(&place.source.text, span)));
-        let primary = LabeledSpan::new_primary_with_span(place.label.clone(), range(place.span));
+        let primary = LabeledSpan::new_primary_with_span(None, range(place.span));
         let related = place.related.iter().map(move |(span, label)| {
             LabeledSpan::new_with_span(Some(label.clone()), range(*span))
         });

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub use node::{Content, Node, Span, join_index};
 pub use shape::{Findings, UnknownField, check};
-pub use sources::{Loaded, load};
+pub use sources::load;
 
 use crate::diagnostic::{Diagnostic, Source};
 
@@ -105,7 +105,7 @@ pub fn parse_value(text: &str) -> Result<Value, String> {
 /// The documents of a text, for tests.
 #[cfg(test)]
 pub fn load_text(text: &str) -> Vec<Document> {
-    let mut loaded = Loaded::default();
+    let mut loaded = sources::Loaded::default();
     loaded.text("test.yaml".to_owned(), text.as_bytes().to_vec());
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
     loaded.documents
