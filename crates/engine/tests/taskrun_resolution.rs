@@ -5,21 +5,12 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tektite_api::v1::{RefSource, Task};
 use tektite_engine::decision::{
     Answer, Effect, Failure, FailureKind, Found, Query, Remote, RemoteObject, Verification,
 };
-use world::{World, condition, events, one_step, run};
-
-fn task(spec: Value) -> Value {
-    json!({"kind": "Task", "metadata": {"name": "t", "labels": {"l": "task", "own": "task"}, "annotations": {"a": "task",
-        "kubectl.kubernetes.io/last-applied-configuration": "x"}}, "spec": spec})
-}
-
-fn step() -> Value {
-    json!([{"name": "s", "image": "i", "command": ["c"]}])
-}
+use world::*;
 
 #[test]
 fn a_task_is_found_by_name_and_its_metadata_goes_to_the_run_and_its_pod() {
@@ -213,142 +204,6 @@ fn a_step_action_that_cannot_be_had_fails_the_run() {
         condition(&world.decide().status),
         ("False", "TaskRunResolutionFailed", message)
     );
-}
-
-/// A run that refers to a task.
-fn checked(spec: Value, task_spec: Value) -> World {
-    let mut spec = spec;
-    spec["taskRef"] = json!({"name": "t"});
-    let mut task_spec = task_spec;
-    if task_spec["steps"].is_null() {
-        task_spec["steps"] = step();
-    }
-    World::new(run(spec)).with(task(task_spec))
-}
-
-#[test]
-fn a_run_that_does_not_fit_its_task_fails_with_upstreams_words() {
-    // T-191, T-192, T-193, T-194, T-195, T-196, T-198, T-199, T-200, T-201
-    let args = |arg: &str| json!([{"name": "s", "image": "i", "command": ["c"], "args": [arg]}]);
-    let requests =
-        json!([{"name": "s", "image": "i", "computeResources": {"requests": {"cpu": "2"}}}]);
-    for (spec, task_spec, message) in [
-        (
-            json!({}),
-            json!({"params": [{"name": "a"}, {"name": "b"}, {"name": "c", "default": "x"}]}),
-            "[User error] invalid input params for task t: missing values for these params which have no default values: [a b]",
-        ),
-        (
-            json!({"params": [{"name": "a", "value": "x"}, {"name": "extra", "value": "y"}]}),
-            json!({"params": [{"name": "a", "type": "array"}]}),
-            "[User error] invalid input params for task t: param types don't match the user-specified type: [a]",
-        ),
-        (
-            json!({"params": [{"name": "o", "value": {"x": "1"}}]}),
-            json!({"params": [{"name": "o", "type": "object", "properties": {"x": {}, "k": {}, "d": {}}, "default": {"d": "1"}}]}),
-            "[User error] invalid input params for task t: missing keys for these params which are required in ParamSpec's properties map[o:[k]]",
-        ),
-        (
-            json!({"params": [{"name": "x", "value": ["0", "1"]}]}),
-            json!({"params": [{"name": "x", "type": "array"}], "steps": args("$(params.x[1]) $(params['x'][2])")}),
-            "[User error] non-existent param references:[$(params['x'][2])]",
-        ),
-        (
-            json!({}),
-            json!({"steps": requests, "stepTemplate": {"computeResources": {"limits": {"cpu": "1500m"}}}}),
-            "[User error] invalid request resource value: 2 must be less or equal to limit 1500m",
-        ),
-        (
-            json!({}),
-            json!({"workspaces": [{"name": "o", "optional": true}, {"name": "w"}]}),
-            "[User error] declared workspace \"w\" is required but has not been bound",
-        ),
-        (
-            json!({"workspaces": [{"name": "w", "emptyDir": {}}]}),
-            json!({}),
-            "[User error] workspace binding \"w\" does not match any declared workspace",
-        ),
-        (
-            json!({"workspaces": [{"name": "v", "persistentVolumeClaim": {"claimName": "a"}}, {"name": "w", "volumeClaimTemplate": {"spec": {}}}]}),
-            json!({"workspaces": [{"name": "v"}, {"name": "w"}]}),
-            "[User error] more than one PersistentVolumeClaim is bound",
-        ),
-        (
-            json!({"stepSpecs": [{"name": "x"}], "sidecarSpecs": [{"name": "y"}]}),
-            json!({}),
-            "[User error] invalid StepOverride: No Step named x\n[User error] invalid SidecarOverride: No Sidecar named y",
-        ),
-    ] {
-        let decision = checked(spec, task_spec).decide();
-        assert_eq!(
-            condition(&decision.status),
-            ("False", "TaskRunValidationFailed", message)
-        );
-        assert!(decision.effects.is_empty());
-    }
-}
-
-#[test]
-fn a_run_that_fits_its_task_is_run() {
-    // T-194, T-196, T-199
-    for (spec, task_spec) in [
-        (
-            json!({"params": [{"name": "extra", "value": "y"}]}),
-            json!({}),
-        ),
-        (
-            json!({"params": [{"name": "a", "value": "$(tasks.x.results.y[*])"}]}),
-            json!({"params": [{"name": "a", "type": "array"}]}),
-        ),
-        (
-            json!({"workspaces": [{"name": "v", "persistentVolumeClaim": {"claimName": "a"}}, {"name": "w", "persistentVolumeClaim": {"claimName": "a"}}]}),
-            json!({"workspaces": [{"name": "v"}, {"name": "w"}]}),
-        ),
-    ] {
-        let decision = checked(spec, task_spec).decide();
-        assert_eq!(
-            condition(&decision.status).0,
-            "Unknown",
-            "{:?}",
-            decision.status.conditions
-        );
-    }
-    let inline =
-        json!({"taskSpec": {"steps": step()}, "workspaces": [{"name": "w", "emptyDir": {}}]});
-    let decision = World::new(run(inline)).decide();
-    assert_eq!(condition(&decision.status).0, "Unknown");
-    assert_eq!(
-        json!(decision.status.task_spec)["workspaces"],
-        json!([{"name": "w"}])
-    );
-}
-
-#[test]
-fn an_enum_limits_a_param() {
-    // T-197
-    let mut world = checked(
-        json!({"params": [{"name": "p", "value": "c"}]}),
-        json!({"params": [{"name": "p", "enum": ["a", "b"]}]}),
-    );
-    assert_eq!(condition(&world.decide().status).0, "Unknown");
-    world.config.feature_flags.enable_param_enum = true;
-    assert_eq!(
-        condition(&world.decide().status),
-        (
-            "False",
-            "InvalidParamValue",
-            "[User error] param `p` value: c is not in the enum list"
-        )
-    );
-}
-
-#[test]
-fn the_default_binding_of_the_installation_is_used() {
-    // T-210
-    let mut world = checked(json!({}), json!({"workspaces": [{"name": "w"}]}));
-    world.config.defaults.task_run_workspace_binding = "emptyDir: {}".into();
-    let decision = world.decide();
-    assert_eq!(condition(&decision.status).0, "Unknown");
 }
 
 #[test]

@@ -246,3 +246,40 @@ pub fn waiting(reason: &str, message: &str) -> Value {
 pub fn running() -> Value {
     json!({"running": {"startedAt": "2026-01-01T00:00:02Z"}})
 }
+
+/// A world in which the run's pod has been created.
+pub fn started() -> World {
+    let mut world = World::new(one_step());
+    world.pass();
+    world
+}
+
+/// The same, after its pod came to this status and a pass has seen it.
+pub fn status_of(pod: Value) -> World {
+    let mut world = started();
+    world.pod_status(pod);
+    world.pass();
+    world
+}
+
+/// A Task `t`.
+pub fn task(spec: Value) -> Value {
+    json!({"kind": "Task", "metadata": {"name": "t", "labels": {"l": "task", "own": "task"}, "annotations": {"a": "task",
+        "kubectl.kubernetes.io/last-applied-configuration": "x"}}, "spec": spec})
+}
+
+/// One step.
+pub fn step() -> Value {
+    json!([{"name": "s", "image": "i", "command": ["c"]}])
+}
+
+/// A run that refers to a task.
+pub fn checked(spec: Value, task_spec: Value) -> World {
+    let mut spec = spec;
+    spec["taskRef"] = json!({"name": "t"});
+    let mut task_spec = task_spec;
+    if task_spec["steps"].is_null() {
+        task_spec["steps"] = step();
+    }
+    World::new(run(spec)).with(task(task_spec))
+}
