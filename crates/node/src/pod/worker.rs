@@ -649,6 +649,9 @@ impl Worker {
             }
             return;
         }
+        if self.stopping_sidecars {
+            return self.stop_sidecars();
+        }
         if !self.advance_init(now) {
             return;
         }

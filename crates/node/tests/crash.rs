@@ -1,0 +1,132 @@
+//! What survives the end of a node's process, and what must not.
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use support::{World, mentions, possible, sh, state};
+use tektite_node::{Disposition, Lifetime};
+
+// K-292, K-328
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_node_takes_over_running_containers_and_learns_how_others_ended() {
+    if !possible("the_next_node_takes_over_running_containers_and_learns_how_others_ended") {
+        return;
+    }
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let first = World::start_on(
+        support::api::Api::new(),
+        directory.clone(),
+        Lifetime::Durable,
+    )
+    .await;
+    let gate = directory.path().join("gate");
+    std::fs::create_dir(&gate).expect("made");
+    let waiting = |name: &str, code: u32| {
+        let mut container = sh(
+            "c",
+            &format!(
+                "echo up; until [ -e /gate/{name} ]; do sleep 0.01; done; echo more; exit {code}"
+            ),
+        );
+        container["volumeMounts"] = json!([{"name": "g", "mountPath": "/gate"}]);
+        json!({"containers": [container], "volumes": [{"name": "g", "hostPath": {"path": gate}}]})
+    };
+    let meanwhile = first.pod("meanwhile", waiting("a", 4));
+    let later = first.pod("later", waiting("b", 0));
+    let gone = first.pod("gone", waiting("never", 0));
+    for pod in [&meanwhile, &later, &gone] {
+        first.phase(pod, "Running").await;
+    }
+    first.node.shutdown(Disposition::LeaveRunning).await;
+    let api = first.api.clone();
+    drop(first);
+    std::fs::write(gate.join("a"), "").expect("written");
+    api.remove(&gone);
+    let exit = directory
+        .path()
+        .join("node/pods/uid-meanwhile/containers/c/0/exit");
+    for _ in 0..1000 {
+        if exit.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second = World::start_on(api, directory.clone(), Lifetime::Durable).await;
+    let pod = second.phase(&meanwhile, "Failed").await;
+    assert_eq!(state(&pod, "c")["terminated"]["exitCode"], 4);
+    assert_eq!(second.log("meanwhile", "c").await, "up\nmore\n");
+    std::fs::write(gate.join("b"), "").expect("written");
+    let pod = second.phase(&later, "Succeeded").await;
+    assert_eq!(
+        pod["status"]["containerStatuses"][0]["restartCount"], 0,
+        "it was not run again"
+    );
+    let directory_of_gone = directory.path().join("node/pods/uid-gone");
+    for _ in 0..1000 {
+        if !directory_of_gone.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(
+        !directory_of_gone.exists(),
+        "the pod that was deleted meanwhile is reaped"
+    );
+    second.end().await;
+}
+
+/// Not a test: the process that the next test kills.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by a_killed_private_node_takes_everything_with_it"]
+async fn victim() {
+    let world = World::start().await;
+    let path = world.pod(
+        "p",
+        json!({"containers": [sh("c", "trap '' TERM; sleep 1000")]}),
+    );
+    world.phase(&path, "Running").await;
+    println!("victim {}", world.directory.path().display());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_private_node_takes_everything_with_it() {
+    if !possible("a_killed_private_node_takes_everything_with_it") {
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().expect("a path"))
+        .args([
+            "--exact",
+            "victim",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let output = child.stdout.take().expect("piped");
+    let directory = std::io::BufRead::lines(std::io::BufReader::new(output))
+        .map_while(Result::ok)
+        .find_map(|line| {
+            line.split_once("victim /")
+                .map(|(_, rest)| format!("/{rest}"))
+        })
+        .expect("the victim says where it is");
+    let directory = std::path::PathBuf::from(directory);
+    assert!(!mentions(&directory).is_empty(), "the launcher runs");
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    for _ in 0..1000 {
+        if mentions(&directory).is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(mentions(&directory), Vec::<String>::new());
+    std::fs::remove_dir_all(directory).expect("removed");
+}
