@@ -1,6 +1,8 @@
 //! What the suites share: a server in memory and clients of it.
 #![allow(dead_code)]
 
+pub mod https;
+
 use kube::Client;
 use kube::api::ApiResource;
 use kube::core::GroupVersionKind;
