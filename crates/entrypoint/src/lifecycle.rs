@@ -1,0 +1,245 @@
+//! One step from waiting to the last word: the order in which files are written is what the other steps and the
+//! controller rely on.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::flags::{Flags, TERMINATION_MESSAGE};
+use crate::log::log;
+use crate::supervise::{self, Ended, Job};
+use crate::termination::{self, Entry, WriteError};
+use crate::wait::{Awaited, Seen};
+use crate::when::{self, When};
+use crate::{artifacts, clock, debug, step_results};
+
+/// Why the step did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A debugger said so before it started.
+    BeforeStep,
+    /// A step before failed.
+    Skipped,
+    MessageTooLong,
+    Cancelled,
+    TimedOut,
+    Exit(i32),
+    Other(String),
+    /// Nothing more can be done about it, not even by a breakpoint.
+    Fatal(String),
+}
+
+type Environment = Vec<(OsString, OsString)>;
+
+pub(crate) fn go(
+    flags: &Flags,
+    command: Vec<OsString>,
+    environment: Environment,
+    when: Vec<When>,
+) -> Result<(), Failure> {
+    let mut message = Vec::new();
+    let result = step(flags, command, environment, when, &mut message);
+    match termination::append(&flags.termination_path, message, flags.compress) {
+        Ok(()) => result,
+        Err(WriteError::TooLong) => Err(Failure::Fatal(format!(
+            "Error while writing message: {}",
+            termination::TOO_LONG
+        ))),
+        Err(WriteError::Io(error)) => Err(Failure::Fatal(format!(
+            "Error while writing message: {error}"
+        ))),
+    }
+}
+
+fn step(
+    flags: &Flags,
+    mut command: Vec<OsString>,
+    mut environment: Environment,
+    mut when: Vec<When>,
+    message: &mut Vec<Entry>,
+) -> Result<(), Failure> {
+    let io_failure = |error: io::Error| Failure::Other(error.to_string());
+    for dir in ["results", "artifacts"] {
+        fs::create_dir_all(flags.step_metadata_dir.join(dir)).map_err(io_failure)?; // T-281
+    }
+    wait(flags, message)?;
+    let mut result = match flags.debug_before_step {
+        true => debug::wait_before_step(flags),
+        false => Ok(()),
+    };
+    message.push(started());
+    if flags.timeout.is_some_and(|(negative, _)| negative) {
+        result = Err(Failure::Other("negative timeout specified".into()));
+    }
+    if result.is_ok() {
+        let steps = flags.root.join("steps");
+        if let Err(error) = step_results::apply(&steps, &mut environment, &mut when, &mut command) {
+            log(&format!("Error while substituting step results: {error}"));
+        }
+        if let Err(error) = artifacts::apply(&flags.root, &mut environment, &mut command) {
+            log(&format!("Error while substituting step artifacts: {error}"));
+        }
+        match when::allow(&when) {
+            Err(error) => result = Err(Failure::Other(error)),
+            Ok(true) => result = run(flags, &command, &environment),
+            Ok(false) => {
+                log("Step was skipped due to when expressions were evaluated to false.");
+                message.push(Entry::internal("Reason", "Skipped"));
+                write_post_file(flags, false)?;
+                return write_exit_code(flags, "0"); // T-295
+            }
+        }
+    }
+    record(flags, &result, message)?;
+    // After the post files: an oversized result does not hold up the next step (T-292).
+    report_results(
+        flags,
+        &flags.root.join("results"),
+        &flags.results,
+        termination::TASK_RESULT,
+    )?;
+    report_results(
+        flags,
+        &flags.step_metadata_dir.join("results"),
+        &flags.step_results,
+        termination::STEP_RESULT,
+    )?;
+    if flags.result_from == TERMINATION_MESSAGE {
+        artifacts::report(flags, message)?;
+    }
+    result
+}
+
+fn wait(flags: &Flags, message: &mut Vec<Entry>) -> Result<(), Failure> {
+    for file in &flags.wait_files {
+        let failure = match Awaited::new(file, flags.wait_file_content).wait() {
+            Ok(Seen::Error) if !flags.breakpoint_on_failure => Failure::Skipped, // T-333
+            Ok(_) => continue,
+            Err(error) => Failure::Other(format!("waiting for {file:?}: {error}")),
+        };
+        // The steps after this one fall in turn (T-282).
+        if !flags.breakpoint_on_failure {
+            write_post_file(flags, true)?;
+        }
+        message.push(started());
+        if matches!(failure, Failure::Skipped) {
+            message.push(Entry::internal("Reason", "Skipped"));
+        }
+        return Err(failure);
+    }
+    Ok(())
+}
+
+fn run(
+    flags: &Flags,
+    command: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> Result<(), Failure> {
+    let timeout = flags
+        .timeout
+        .map(|(_, length)| length)
+        .filter(|length| !length.is_zero());
+    let job = Job {
+        command,
+        environment,
+        stdout: flags.stdout_path.as_deref(),
+        stderr: flags.stderr_path.as_deref(),
+        deadline: timeout.and_then(|length| Instant::now().checked_add(length)),
+        cancel_file: flags.root.join("downward/cancel"),
+    };
+    supervise::run(&job).map_err(|ended| match ended {
+        Ended::Exit(code) => Failure::Exit(code),
+        Ended::TimedOut => Failure::TimedOut,
+        Ended::Cancelled => Failure::Cancelled,
+        Ended::Other(message) => Failure::Other(message),
+    })
+}
+
+/// Tells the other steps and the controller how it went (T-283, T-284, T-287 to T-289, T-332).
+fn record(
+    flags: &Flags,
+    result: &Result<(), Failure>,
+    message: &mut Vec<Entry>,
+) -> Result<(), Failure> {
+    match result {
+        Ok(()) => {
+            write_post_file(flags, false)?;
+            write_exit_code(flags, "0")
+        }
+        Err(Failure::Cancelled) => {
+            log("Step was canceling");
+            message.push(Entry::internal("Reason", "Cancelled"));
+            write_post_file(flags, true)?;
+            write_exit_code(flags, "killed")
+        }
+        Err(Failure::TimedOut) => {
+            message.push(Entry::internal("Reason", "TimeoutExceeded"));
+            write_post_file(flags, true)
+        }
+        Err(Failure::BeforeStep) => write_post_file(flags, true),
+        Err(_) if flags.breakpoint_on_failure => {
+            log("Skipping writing to PostFile");
+            Ok(())
+        }
+        Err(Failure::Exit(code)) if flags.on_error == "continue" => {
+            message.push(Entry::internal("ExitCode", code.to_string()));
+            write_post_file(flags, false)?;
+            write_exit_code(flags, &code.to_string())
+        }
+        Err(_) => write_post_file(flags, true),
+    }
+}
+
+fn report_results(flags: &Flags, dir: &Path, names: &[String], kind: i64) -> Result<(), Failure> {
+    let mut entries = Vec::new();
+    for name in names {
+        match fs::read(dir.join(name)) {
+            Ok(value) => entries.push(Entry {
+                key: name.clone().into_bytes(),
+                value,
+                kind,
+            }), // T-307
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::Other(format!("reading result {name}: {error}"))),
+        }
+    }
+    if entries.is_empty() || flags.result_from != TERMINATION_MESSAGE {
+        return Ok(()); // T-321
+    }
+    termination::append(&flags.termination_path, entries, flags.compress).map_err(|error| {
+        match error {
+            WriteError::TooLong => Failure::MessageTooLong,
+            WriteError::Io(error) => Failure::Other(error.to_string()),
+        }
+    })
+}
+
+fn started() -> Entry {
+    Entry::internal("StartedAt", clock::started_at())
+}
+
+fn write_post_file(flags: &Flags, failed: bool) -> Result<(), Failure> {
+    let Some(file) = &flags.post_file else {
+        return Ok(());
+    };
+    let mut file = file.clone().into_os_string();
+    if failed {
+        file.push(".err");
+    }
+    write(PathBuf::from(file), "")
+}
+
+fn write_exit_code(flags: &Flags, code: &str) -> Result<(), Failure> {
+    write(flags.step_metadata_dir.join("exitCode"), code)
+}
+
+fn write(file: PathBuf, content: &str) -> Result<(), Failure> {
+    let failed = |what: &str, error: io::Error| Failure::Fatal(format!("{what} {file:?}: {error}"));
+    if let Some(parent) = file.parent() {
+        fs::create_dir_all(parent)
+            .map_err(|error| failed("Error creating parent directory of", error))?;
+    }
+    fs::write(&file, content).map_err(|error| failed("Writing", error))
+}
