@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 
 use crate::namespaces;
 use crate::wait::{Awaited, Seen};
@@ -241,7 +241,7 @@ fn supervise(
             }
         }
         // As the first process of its container the entrypoint inherits orphans; they are laid to rest too.
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == child {
                 ended = Some(match status.exit_status() {
                     Some(0) => Ok(()),
