@@ -105,20 +105,25 @@ fn a_run_that_fits_its_task_is_run() {
 #[test]
 fn an_enum_limits_a_param() {
     // T-197
-    let mut world = checked(
-        json!({"params": [{"name": "p", "value": "c"}]}),
-        json!({"params": [{"name": "p", "enum": ["a", "b"]}]}),
-    );
-    assert_eq!(condition(&world.decide().status).0, "Unknown");
-    world.config.feature_flags.enable_param_enum = true;
-    assert_eq!(
-        condition(&world.decide().status),
+    for (value, expected) in [
+        ("a", ("Unknown", "Pending", "Pending")),
+        ("", ("Unknown", "Pending", "Pending")),
         (
-            "False",
-            "InvalidParamValue",
-            "[User error] param `p` value: c is not in the enum list"
-        )
-    );
+            "c",
+            (
+                "False",
+                "InvalidParamValue",
+                "[User error] param `p` value: c is not in the enum list",
+            ),
+        ),
+    ] {
+        let mut world = checked(
+            json!({"params": [{"name": "p", "value": value}]}),
+            json!({"params": [{"name": "p", "enum": ["a", "b"]}]}),
+        );
+        world.config.feature_flags.enable_param_enum = true;
+        assert_eq!(condition(&world.decide().status), expected);
+    }
 }
 
 #[test]
@@ -128,4 +133,32 @@ fn the_default_binding_of_the_installation_is_used() {
     world.config.defaults.task_run_workspace_binding = "emptyDir: {}".into();
     let decision = world.decide();
     assert_eq!(condition(&decision.status).0, "Unknown");
+}
+
+#[test]
+fn the_substituted_spec_is_validated_once_more_before_the_pod() {
+    // T-202
+    for (steps, message) in [
+        (
+            json!([{"name": "s", "image": "i", "command": ["$(params.gone)"]}]),
+            "non-existent variable in \"$(params.gone)\": steps[0].command[0]",
+        ),
+        (
+            json!([{"name": "$(params.n)", "image": "i", "command": ["c"]}]),
+            "invalid value \"Not A Label\": steps[0].name",
+        ),
+    ] {
+        let spec = json!({"params": [{"name": "n", "default": "Not A Label"}], "steps": steps});
+        let decision = World::new(run(json!({"taskSpec": spec}))).decide();
+        let (status, reason, said) = condition(&decision.status);
+        assert_eq!((status, reason), ("False", "PodCreationFailed"));
+        assert!(
+            said.starts_with(&format!("failed to create task run pod \"tr\": {message}")),
+            "{said}"
+        );
+        assert!(
+            said.ends_with(". Maybe invalid TaskSpec") && decision.effects.is_empty(),
+            "{said}"
+        );
+    }
 }

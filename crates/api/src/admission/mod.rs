@@ -18,7 +18,7 @@ pub use defaulting::default;
 pub(crate) use defaulting::set_defaults;
 pub use field_error::{FieldError, FieldErrors};
 pub(crate) use kinds::shape_of;
-pub use validation::validate;
+pub use validation::{resolved_task, validate};
 
 mod validation;
 

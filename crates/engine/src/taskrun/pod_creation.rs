@@ -207,6 +207,12 @@ fn create(
         pass.effects.clear();
         return Ok(());
     }
+    let wrong = tektite_api::admission::resolved_task(&spec, pass.config);
+    if !wrong.is_empty() {
+        pass.effects.clear();
+        cannot_create(pass, &wrong.to_string());
+        return Ok(());
+    }
     workspaces::mount(&mut spec, bindings, &workspaces::volumes(bindings));
     Replacements::of_strings([("credentials.path", "/tekton/creds")]).apply_task_spec(&mut spec);
     let mut run: TaskRun = pass.run.clone();

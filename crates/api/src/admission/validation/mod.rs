@@ -32,7 +32,7 @@ use serde_json::Value;
 use super::{
     FieldErrors, Operation, Refusal, Request, Warning, defaulting::decode_object, shape_of,
 };
-use crate::config::Config;
+use crate::{config::Config, v1::TaskSpec};
 
 /// Whether the object may be stored, and what its author should know nevertheless.
 ///
@@ -67,6 +67,11 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<Vec<Warning>, 
         message: format!("validation failed: {errors}"),
         errors: errors.merged(),
     })
+}
+
+/// What is wrong with a task's spec that has been resolved and substituted, before a pod is built of it (T-202).
+pub fn resolved_task(spec: &TaskSpec, config: &Config) -> FieldErrors {
+    task::resolved(spec, Scope { config, beta: false })
 }
 
 /// Everything that is wrong with the decoded object.

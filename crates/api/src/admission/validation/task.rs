@@ -20,6 +20,13 @@ pub(super) fn task(spec: &TaskSpec, scope: Scope<'_>) -> FieldErrors {
     errors.via("spec")
 }
 
+/// What is checked once more before a pod is built of a resolved and substituted spec (T-202): that its steps use only
+/// declared params, else what admission checks.
+pub(super) fn resolved(spec: &TaskSpec, scope: Scope<'_>) -> FieldErrors {
+    let errors = declared_params(&spec.steps, &spec.params, scope);
+    if errors.is_empty() { validate(spec, scope) } else { errors }
+}
+
 /// What holds for a task's spec wherever it stands.
 pub(super) fn validate(spec: &TaskSpec, scope: Scope<'_>) -> FieldErrors {
     let mut errors = FieldErrors::new();
