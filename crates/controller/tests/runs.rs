@@ -101,3 +101,254 @@ async fn a_pipeline_run_makes_each_task_run_once_and_succeeds() {
     node.abort();
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn events_name_each_change_of_the_condition_once() {
+    // T-398, T-399
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    api.create(TASK_RUNS, one_step("hello"));
+    let pod = pod_of(&api, "hello").await;
+    quiet(&api).await;
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:01Z"}});
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    api.merge(PODS, "ns", name, &pod_status(&pod, "Running", &running));
+    quiet(&api).await;
+    run_pod(&api, &pod, 1);
+    ended(&api, TASK_RUNS, "hello").await;
+    controller.stop().await;
+    let events: Vec<String> = api
+        .list(EVENTS)
+        .iter()
+        .map(|event| {
+            format!(
+                "{} {}",
+                event["type"].as_str().unwrap(),
+                event["reason"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "Normal Started",
+            "Normal Pending",
+            "Normal Running",
+            "Warning Failed"
+        ]
+    );
+    let first = &api.list(EVENTS)[0];
+    assert_eq!(first["message"], "");
+    assert_eq!(
+        first["involvedObject"]["uid"],
+        api.get(TASK_RUNS, "ns", "hello").unwrap()["metadata"]["uid"]
+    );
+}
+
+#[tokio::test]
+async fn a_controller_killed_at_any_request_is_followed_by_one_that_makes_nothing_twice() {
+    let tasks = || json!([inline_task("a", &[]), inline_task("b", &["a"])]);
+    for kill_after in (1..24).step_by(3) {
+        let api = FakeApi::new();
+        let node = node(&api);
+        let first = Running::start(&api, options());
+        quiet(&api).await;
+        let base = api.requests().len();
+        api.create(PIPELINE_RUNS, pipeline_run("p", tasks()));
+        let probe = api.clone();
+        eventually(&api, "the moment to kill", || {
+            let over = probe
+                .get(PIPELINE_RUNS, "ns", "p")
+                .is_some_and(|run| condition(&run).0 == "True");
+            (over || probe.requests().len() >= base + kill_after).then_some(())
+        })
+        .await;
+        first.kill().await;
+        let second = Running::start(&api, options());
+        let run = ended(&api, PIPELINE_RUNS, "p").await;
+        assert_eq!(condition(&run).0, "True", "killed after {kill_after}");
+        assert_eq!(
+            (api.list(TASK_RUNS).len(), api.list(PODS).len()),
+            (2, 2),
+            "killed after {kill_after}"
+        );
+        node.abort();
+        second.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_a_quota_refuses_is_tried_again_and_the_run_goes_on() {
+    let api = FakeApi::new();
+    api.refuse(
+        Method::POST,
+        "/pods",
+        1,
+        403,
+        "Forbidden",
+        "pods \"x\" is forbidden: exceeded quota: q",
+    );
+    let controller = Running::start(&api, options());
+    api.create(TASK_RUNS, one_step("hello"));
+    let waiting = eventually(&api, "the reason", || {
+        api.get(TASK_RUNS, "ns", "hello")
+            .filter(|run| condition(run).1 == "ExceededResourceQuota")
+    })
+    .await;
+    assert_eq!(condition(&waiting).0, "Unknown");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_or_answers_with_conflicts_is_asked_again() {
+    for (method, path, code, reason) in [
+        (Method::POST, "/pods", 503, "ServiceUnavailable"),
+        (Method::POST, "/pods", 429, "TooManyRequests"),
+        (Method::PATCH, "/status", 409, "Conflict"),
+        (Method::PATCH, "/status", 500, "InternalError"),
+        (Method::PATCH, "/taskruns/hello", 504, "Timeout"),
+        (Method::GET, "/taskruns", 500, "InternalError"),
+    ] {
+        let api = FakeApi::new();
+        api.refuse(method, path, 3, code, reason, "not now");
+        let node = node(&api);
+        let controller = Running::start(&api, options());
+        api.create(TASK_RUNS, one_step("hello"));
+        let run = ended(&api, TASK_RUNS, "hello").await;
+        assert_eq!(condition(&run).0, "True", "{path} {code}");
+        assert_eq!(api.list(PODS).len(), 1, "{path} {code}");
+        node.abort();
+        controller.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_goes_on_when_every_watch_has_ended() {
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    api.create(TASK_RUNS, one_step("hello"));
+    let pod = pod_of(&api, "hello").await;
+    api.end_watches();
+    run_pod(&api, &pod, 0);
+    assert_eq!(condition(&ended(&api, TASK_RUNS, "hello").await).0, "True");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_of_another_manager_is_left_alone() {
+    // T-146
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    let mut run = one_step("theirs");
+    run["spec"]["managedBy"] = json!("somebody.example/else");
+    api.create(TASK_RUNS, run);
+    quiet(&api).await;
+    assert_eq!(
+        api.get(TASK_RUNS, "ns", "theirs").unwrap().get("status"),
+        None
+    );
+    assert_eq!(api.list(PODS).len(), 0);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_pipeline_run_cancels_its_task_runs_and_their_pods_go() {
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    api.create(
+        PIPELINE_RUNS,
+        pipeline_run("p", json!([inline_task("a", &[])])),
+    );
+    pod_of(&api, "p-a").await;
+    quiet(&api).await;
+    api.merge(
+        PIPELINE_RUNS,
+        "ns",
+        "p",
+        &json!({"spec": {"status": "Cancelled"}}),
+    );
+    let run = ended(&api, PIPELINE_RUNS, "p").await;
+    assert_eq!(condition(&run), ("False".into(), "Cancelled".into()));
+    let child = ended(&api, TASK_RUNS, "p-a").await;
+    assert_eq!(
+        condition(&child),
+        ("False".into(), "TaskRunCancelled".into())
+    );
+    quiet(&api).await;
+    assert_eq!(api.list(PODS).len(), 0);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_ends_when_its_time_is_up_although_nothing_happens() {
+    // T-153: the wake, not an event, ends it.
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    let mut run = one_step("slow");
+    run["spec"]["timeout"] = json!("2s");
+    api.create(TASK_RUNS, run);
+    let run = ended(&api, TASK_RUNS, "slow").await;
+    assert_eq!(condition(&run), ("False".into(), "TaskRunTimeout".into()));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn configuration_is_read_before_the_first_run_and_again_when_it_changes() {
+    // T-145; what does not parse leaves the old values in force (P-376).
+    let api = FakeApi::new();
+    let map = |data: Value| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "tekton-pipelines", "name": "feature-flags"}, "data": data})
+    };
+    api.create(CONFIG_MAPS, map(json!({"enable-api-fields": "alpha"})));
+    let options = options();
+    let config = options.config.clone();
+    let controller = Running::start(&api, options);
+    let level = || config.current().feature_flags.enable_api_fields.clone();
+    let becomes =
+        async |wanted: &str| eventually(&api, wanted, || (level() == wanted).then_some(())).await;
+    becomes("alpha").await;
+    api.merge(
+        CONFIG_MAPS,
+        "tekton-pipelines",
+        "feature-flags",
+        &json!({"data": {"enable-api-fields": "stable"}}),
+    );
+    becomes("stable").await;
+    api.merge(
+        CONFIG_MAPS,
+        "tekton-pipelines",
+        "feature-flags",
+        &json!({"data": {"enable-api-fields": "gamma"}}),
+    );
+    quiet(&api).await;
+    assert_eq!(level(), "stable");
+    api.remove(CONFIG_MAPS, "tekton-pipelines", "feature-flags");
+    becomes("beta").await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_finished_run_is_not_written_again_whatever_happens_to_its_pod() {
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    let node = node(&api);
+    api.create(TASK_RUNS, one_step("hello"));
+    let run = ended(&api, TASK_RUNS, "hello").await;
+    node.abort();
+    quiet(&api).await;
+    let before = api.requests().len();
+    let pod = api.list(PODS).remove(0);
+    api.merge(
+        PODS,
+        "ns",
+        pod["metadata"]["name"].as_str().unwrap(),
+        &json!({"metadata": {"annotations": {"a": "b"}}}),
+    );
+    quiet(&api).await;
+    api.remove(PODS, "ns", pod["metadata"]["name"].as_str().unwrap());
+    quiet(&api).await;
+    assert_eq!(api.requests()[before..], Vec::<String>::new());
+    assert_eq!(api.get(TASK_RUNS, "ns", "hello"), Some(run));
+    controller.stop().await;
+}
