@@ -22,6 +22,7 @@ mod kubelet;
 mod listen;
 mod openapi;
 mod patch;
+mod protobuf;
 mod quantity;
 mod registry;
 mod selector;

@@ -8,10 +8,12 @@ use super::Call;
 use crate::accept::content_type;
 use crate::builtin::conform::conform;
 use crate::builtin::events;
+use crate::builtin::kinds::{BuiltIn, KINDS};
 use crate::builtin::shape::definition;
 use crate::crd::structure;
 use crate::decode::{self, Decoded};
 use crate::error::{ApiError, Cause};
+use crate::protobuf;
 use crate::registry::{Backing, Resource};
 use crate::selector::{Fields, Labels};
 use crate::server::Inner;
@@ -111,6 +113,13 @@ pub(crate) fn decode_body(call: &Call) -> Result<Decoded, ApiError> {
     let result = match content_type(&call.head.headers) {
         "" | "application/json" => decode::json(&call.body),
         "application/yaml" | "application/x-yaml" => decode::yaml(&call.body),
+        protobuf::MEDIA => {
+            let decoded = protobuf::decode(&call.body, definition_of);
+            decoded.map(|value| Decoded {
+                value,
+                duplicates: Vec::new(),
+            })
+        }
         _ => {
             return Err(ApiError::unsupported_media_type(
                 "application/json, application/yaml",
@@ -122,6 +131,22 @@ pub(crate) fn decode_body(call: &Call) -> Result<Decoded, ApiError> {
             "couldn't get version/kind; json parse error: {error}"
         ))
     })
+}
+
+/// The OpenAPI definition of a kind that a protobuf body may hold.
+fn definition_of(api_version: &str, kind: &str) -> Option<String> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let stored = KINDS
+        .iter()
+        .find(|own| own.group == group && own.version == version && own.kind == kind);
+    let elsewhere = match (group, kind) {
+        (_, "DeleteOptions") => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+        ("authentication.k8s.io", "TokenRequest") => "io.k8s.api.authentication.v1.TokenRequest",
+        ("autoscaling", "Scale") => "io.k8s.api.autoscaling.v1.Scale",
+        ("policy", "Eviction") => "io.k8s.api.policy.v1.Eviction",
+        _ => return stored.map(BuiltIn::definition),
+    };
+    Some(elsewhere.to_owned())
 }
 
 /// Checks `apiVersion` and `kind` of a body against the URL (K-078).
