@@ -13,6 +13,8 @@ mod duration;
 mod kind;
 pub mod names;
 mod names_of_objects;
+#[cfg(test)]
+mod properties;
 pub mod resolution;
 mod shape;
 pub mod v1;
@@ -24,4 +26,13 @@ pub use duration::{Duration, ParseDurationError};
 /// Whether a field is at its zero value and therefore left out (Go's `omitempty`).
 pub(crate) fn unset<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Reads `null` as the zero value, where Go may have written one.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    Ok(<Option<T> as serde::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
 }

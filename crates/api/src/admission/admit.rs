@@ -20,6 +20,11 @@ use crate::{config::Config, convert::convert, crd, shape};
 pub fn admit(object: &Value, config: &Config) -> Result<(Value, Vec<Warning>), Refusal> {
     let request = Request::create(object);
     let kind = request.kind;
+    if !object.is_object() {
+        return Err(Refusal::bad_request(
+            "couldn't get version/kind: the object is no JSON object",
+        ));
+    }
     let metadata =
         shape::decode_exactly("meta.ObjectMeta", &object["metadata"]).map_err(|message| {
             let version = request.version;

@@ -47,6 +47,9 @@ pub fn default(request: &Request<'_>, config: &Config) -> Result<Value, Refusal>
 
 /// Decodes all but the metadata strictly; that is the API server's to check.
 pub(super) fn decode_object(shape: &str, object: &Value) -> Result<Decoded, String> {
+    if !object.is_object() {
+        return shape::decode(shape, object, true);
+    }
     let mut stripped = object.clone();
     if let Some(fields) = stripped.as_object_mut() {
         fields.remove("metadata");

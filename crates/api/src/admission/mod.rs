@@ -7,6 +7,7 @@ mod admit;
 mod defaulting;
 mod field_error;
 mod kinds;
+mod locate;
 mod object_name;
 mod pod_template;
 mod schema_pass;

@@ -7,96 +7,148 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, parse_bool, parse_int};
 use crate::unset;
 
-/// Which features are on. Serialises as it appears in `status.provenance.featureFlags`; a `false` is left out there.
+/// Which features are on. Serialises as it appears in `status.provenance.featureFlags`; a `false` is left out there,
+/// so what is missing there reads as `false`, whatever the default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct FeatureFlags {
     /// Whether no credentials are laid out in steps' homes.
-    #[serde(rename = "disableCredsInit", skip_serializing_if = "unset")]
+    #[serde(default, rename = "disableCredsInit", skip_serializing_if = "unset")]
     pub disable_creds_init: bool,
     /// Whether steps wait until sidecars that others inject are ready.
     #[serde(
+        default,
         rename = "runningInEnvWithInjectedSidecars",
         skip_serializing_if = "unset"
     )]
     pub running_in_env_with_injected_sidecars: bool,
     /// Whether Git SSH secrets must name known hosts.
     #[serde(
+        default,
         rename = "requireGitSSHSecretKnownHosts",
         skip_serializing_if = "unset"
     )]
     pub require_git_ssh_secret_known_hosts: bool,
     /// `stable`, `beta` or `alpha`.
-    #[serde(rename = "enableAPIFields", skip_serializing_if = "unset")]
+    #[serde(default, rename = "enableAPIFields", skip_serializing_if = "unset")]
     pub enable_api_fields: String,
     /// Whether CustomRuns cause CloudEvents.
-    #[serde(rename = "sendCloudEventsForRuns", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "sendCloudEventsForRuns",
+        skip_serializing_if = "unset"
+    )]
     pub send_cloud_events_for_runs: bool,
     /// Whether steps wait for sidecars.
-    #[serde(rename = "awaitSidecarReadiness", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "awaitSidecarReadiness",
+        skip_serializing_if = "unset"
+    )]
     pub await_sidecar_readiness: bool,
     /// `none` or `spire`.
-    #[serde(rename = "enforceNonfalsifiability", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enforceNonfalsifiability",
+        skip_serializing_if = "unset"
+    )]
     pub enforce_nonfalsifiability: String,
     /// Whether a cancelled run's pod stays.
-    #[serde(rename = "enableKeepPodOnCancel", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableKeepPodOnCancel",
+        skip_serializing_if = "unset"
+    )]
     pub enable_keep_pod_on_cancel: bool,
     /// `ignore`, `warn` or `fail`.
-    #[serde(rename = "verificationNoMatchPolicy", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "verificationNoMatchPolicy",
+        skip_serializing_if = "unset"
+    )]
     pub verification_no_match_policy: String,
     /// Whether status carries provenance.
-    #[serde(rename = "enableProvenanceInStatus", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableProvenanceInStatus",
+        skip_serializing_if = "unset"
+    )]
     pub enable_provenance_in_status: bool,
     /// `termination-message` or `sidecar-logs`.
-    #[serde(rename = "resultExtractionMethod", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "resultExtractionMethod",
+        skip_serializing_if = "unset"
+    )]
     pub result_extraction_method: String,
     /// Bytes of one result through sidecar logs.
-    #[serde(rename = "maxResultSize", skip_serializing_if = "unset")]
+    #[serde(default, rename = "maxResultSize", skip_serializing_if = "unset")]
     pub max_result_size: i64,
     /// Whether our own containers get a restricted security context.
-    #[serde(rename = "setSecurityContext", skip_serializing_if = "unset")]
+    #[serde(default, rename = "setSecurityContext", skip_serializing_if = "unset")]
     pub set_security_context: bool,
     /// Whether that context also makes the root read-only.
     #[serde(
+        default,
         rename = "setSecurityContextReadOnlyRootFilesystem",
         skip_serializing_if = "unset"
     )]
     pub set_security_context_read_only_root_filesystem: bool,
     /// `workspaces`, `pipelineruns`, `isolate-pipelinerun` or `disabled`.
-    #[serde(rename = "coschedule", skip_serializing_if = "unset")]
+    #[serde(default, rename = "coschedule", skip_serializing_if = "unset")]
     pub coschedule: String,
     /// Whether `when` may use CEL.
-    #[serde(rename = "enableCELInWhenExpression", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableCELInWhenExpression",
+        skip_serializing_if = "unset"
+    )]
     pub enable_cel_in_when_expression: bool,
     /// Never set; kept for the wire form.
-    #[serde(rename = "enableStepActions", skip_serializing_if = "unset")]
+    #[serde(default, rename = "enableStepActions", skip_serializing_if = "unset")]
     pub enable_step_actions: bool,
     /// Whether params may list their values.
-    #[serde(rename = "enableParamEnum", skip_serializing_if = "unset")]
+    #[serde(default, rename = "enableParamEnum", skip_serializing_if = "unset")]
     pub enable_param_enum: bool,
     /// Whether artifacts may be used.
-    #[serde(rename = "enableArtifacts", skip_serializing_if = "unset")]
+    #[serde(default, rename = "enableArtifacts", skip_serializing_if = "unset")]
     pub enable_artifacts: bool,
     /// Kinds, by comma, whose specs may not be given inline.
-    #[serde(rename = "disableInlineSpec", skip_serializing_if = "unset")]
+    #[serde(default, rename = "disableInlineSpec", skip_serializing_if = "unset")]
     pub disable_inline_spec: String,
     /// Whether a reference's name may be a URL.
-    #[serde(rename = "enableConciseResolverSyntax", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableConciseResolverSyntax",
+        skip_serializing_if = "unset"
+    )]
     pub enable_concise_resolver_syntax: bool,
     /// Whether sidecars are native ones.
-    #[serde(rename = "enableKubernetesSidecar", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableKubernetesSidecar",
+        skip_serializing_if = "unset"
+    )]
     pub enable_kubernetes_sidecar: bool,
     /// Whether waiting for a slow API server backs off.
-    #[serde(rename = "enableWaitExponentialBackoff", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableWaitExponentialBackoff",
+        skip_serializing_if = "unset"
+    )]
     pub enable_wait_exponential_backoff: bool,
     /// Whether termination messages are compressed.
     #[serde(
+        default,
         rename = "enableTerminationMessageCompression",
         skip_serializing_if = "unset"
     )]
     pub enable_termination_message_compression: bool,
     /// Deprecated; kept for the wire form.
-    #[serde(rename = "enableTektonOCIBundles", skip_serializing_if = "unset")]
+    #[serde(
+        default,
+        rename = "enableTektonOCIBundles",
+        skip_serializing_if = "unset"
+    )]
     pub enable_tekton_oci_bundles: Option<bool>,
 }
 

@@ -83,9 +83,10 @@ pub fn convert(
         };
         admission::shape_of(&request).unwrap_or_default()
     };
+    let unreadable = |cause| ConvertError(format!("unable to unmarshal input: {cause}"));
     let metadata = object["metadata"].take();
-    let decoded = shape::decode(object_of(from, &object), &object, false)
-        .map_err(|cause| ConvertError(format!("unable to unmarshal input: {cause}")))?;
+    shape::decode("meta.ObjectMeta", &metadata, false).map_err(unreadable)?;
+    let decoded = shape::decode(object_of(from, &object), &object, false).map_err(unreadable)?;
     object = decoded.value;
     object["metadata"] = metadata;
     if from != to {

@@ -15,6 +15,8 @@
 //! Types: `string`, `int`, `int32`, `int64`, `bool`, `time`, `duration`, `quantity`, `intstr`, `rawext`, …, `*T`
 //! pointer, `[]T` list, `{}T` map from string, `{}<K>T` map from a named string.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod decode;
 mod number;
 mod quantity;

@@ -49,7 +49,7 @@ pub struct WorkspaceBinding {
     #[serde(skip_serializing_if = "unset")]
     pub sub_path: String,
     /// Claim to create for this run.
-    #[serde(skip_serializing_if = "unset")]
+    #[serde(with = "claim_template", skip_serializing_if = "unset")]
     pub volume_claim_template: Option<PersistentVolumeClaim>,
     /// Claim that exists.
     #[serde(skip_serializing_if = "unset")]
@@ -107,4 +107,32 @@ pub struct WorkspaceUsage {
     pub name: String,
     /// Where it is mounted.
     pub mount_path: String,
+}
+
+/// An embedded claim, which need not say that it is one and is written without saying so.
+mod claim_template {
+    use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+    use serde_json::Value;
+
+    fn bare(mut value: Value) -> Value {
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("apiVersion");
+            fields.remove("kind");
+        }
+        value
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        claim: &Option<PersistentVolumeClaim>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bare(serde_json::to_value(claim).map_err(ser::Error::custom)?).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PersistentVolumeClaim>, D::Error> {
+        serde_json::from_value(bare(Value::deserialize(deserializer)?)).map_err(de::Error::custom)
+    }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::SecretReference;
 use serde::{Deserialize, Serialize};
 
-use crate::{kind::kind, names, unset};
+use crate::{kind::kind, names, null_as_default, unset};
 
 kind!(
     /// Which remote definitions must be signed, and by whom.
@@ -15,8 +15,10 @@ kind!(
 #[serde(default)]
 pub struct VerificationPolicySpec {
     /// Sources it covers.
+    #[serde(deserialize_with = "null_as_default")]
     pub resources: Vec<ResourcePattern>,
     /// Keys that are trusted.
+    #[serde(deserialize_with = "null_as_default")]
     pub authorities: Vec<Authority>,
     /// `warn` or `enforce`; empty means enforce.
     #[serde(skip_serializing_if = "unset")]
