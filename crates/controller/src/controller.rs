@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::read_config;
 use crate::events::recorder;
+use crate::leader::{self, Leadership};
 use crate::options::ControllerOptions;
 use crate::resolution_request;
 use crate::run::{self, Outcome, ReconcileError};
@@ -125,7 +126,16 @@ impl Controller {
             lists = lists => lists?,
             () = shutdown.cancelled() => return Ok(()),
         };
-        dispatch(&world, &shutdown).await;
+        let mut elections = JoinSet::new();
+        let withdraw = CancellationToken::new();
+        let leadership = match &world.options.leader_election {
+            Some(election) => leader::elect(&world, election, &mut elections, &withdraw),
+            None => Leadership::default(),
+        };
+        dispatch(&world, &leadership, &shutdown).await;
+        // Only now, as nothing acts any more, may another take over.
+        withdraw.cancel();
+        let _ = tokio::time::timeout(LAST_EVENTS, elections.join_all()).await;
         // What happened last is told too, unless the API has gone away.
         let _ = tokio::time::timeout(LAST_EVENTS, writers.join_next()).await;
         Ok(())
@@ -208,7 +218,7 @@ async fn follow<K: Cached>(
 const LIST_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Hands keys to reconciles, at most `parallelism` at once, until `shutdown`; then waits for those under way.
-async fn dispatch(world: &Arc<World>, shutdown: &CancellationToken) {
+async fn dispatch(world: &Arc<World>, leadership: &Leadership, shutdown: &CancellationToken) {
     let slots = Arc::new(Semaphore::new(world.options.parallelism.max(1)));
     let mut under_way = JoinSet::new();
     loop {
@@ -222,6 +232,11 @@ async fn dispatch(world: &Arc<World>, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => break,
             next = next => next,
         };
+        if !leadership.leads(key.kind) {
+            // Whoever leads looks at it; should that become this process, everything is queued again (P-394).
+            world.queue.done(&key);
+            continue;
+        }
         let world = Arc::clone(world);
         under_way.spawn(async move {
             work(&world, &key).await;

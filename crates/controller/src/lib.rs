@@ -13,6 +13,7 @@ mod effects;
 mod events;
 mod images;
 mod install;
+mod leader;
 mod metrics;
 mod options;
 mod pipeline_run;

@@ -233,6 +233,11 @@ impl<K: DeserializeOwned> Store<K> {
             .collect()
     }
 
+    /// The names of all objects.
+    pub(crate) fn names(&self) -> Vec<Name> {
+        self.lock().entries.keys().cloned().collect()
+    }
+
     /// The objects of `namespace`, in no order. Looks at every object: for stores with few.
     pub(crate) fn of_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let mut inner = self.lock();

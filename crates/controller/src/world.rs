@@ -188,6 +188,18 @@ impl World {
         }
     }
 
+    /// Queues every known object of `kind`.
+    pub(crate) fn queue_all(&self, kind: Kind) {
+        let names = match kind {
+            Kind::TaskRun => self.task_runs.names(),
+            Kind::PipelineRun => self.pipeline_runs.names(),
+            Kind::ResolutionRequest => self.resolution_requests.names(),
+        };
+        for name in names {
+            self.queue.add(Key { kind, name });
+        }
+    }
+
     /// Wakes `key` when the ResolutionRequest `request` changes.
     pub(crate) fn wait_for(&self, request: Name, key: Key) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

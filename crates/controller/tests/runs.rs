@@ -9,7 +9,8 @@ use fake::cluster::{
 };
 use http::Method;
 use serde_json::{Value, json};
-use tektite_controller::ControllerOptions;
+use std::time::Duration;
+use tektite_controller::{ControllerOptions, LeaderElection};
 
 fn options() -> ControllerOptions {
     ControllerOptions::default()
@@ -351,4 +352,48 @@ async fn a_finished_run_is_not_written_again_whatever_happens_to_its_pod() {
     assert_eq!(api.requests()[before..], Vec::<String>::new());
     assert_eq!(api.get(TASK_RUNS, "ns", "hello"), Some(run));
     controller.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_ends() {
+    // P-392, P-394
+    let api = FakeApi::new();
+    let election = |identity: &str| ControllerOptions {
+        leader_election: Some(LeaderElection {
+            lease_duration: Duration::from_secs(2),
+            renew_deadline: Duration::from_secs(1),
+            retry_period: Duration::from_millis(50),
+            ..LeaderElection::new(identity)
+        }),
+        ..options()
+    };
+    let node = node(&api);
+    let leases = "/apis/coordination.k8s.io/v1/leases";
+    let first = Running::start(&api, election("first"));
+    eventually(&api, "the first leader", || {
+        (api.list(leases).len() == 3).then_some(())
+    })
+    .await;
+    let second = Running::start(&api, election("second"));
+    api.create(TASK_RUNS, one_step("one"));
+    ended(&api, TASK_RUNS, "one").await;
+    let holders = || {
+        api.list(leases)
+            .iter()
+            .map(|lease| lease["spec"]["holderIdentity"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(holders(), ["first", "first", "first"]);
+    // Killed, not stopped: the lease has to lapse.
+    first.kill().await;
+    api.create(TASK_RUNS, one_step("two"));
+    ended(&api, TASK_RUNS, "two").await;
+    eventually(&api, "the second leader", || {
+        (holders() == ["second", "second", "second"]).then_some(())
+    })
+    .await;
+    assert_eq!(api.list(PODS).len(), 2);
+    node.abort();
+    second.stop().await;
+    assert_eq!(holders(), ["", "", ""]);
 }

@@ -16,7 +16,6 @@ pub const CONFIG_MAPS: &str = "/api/v1/configmaps";
 
 /// A running controller.
 pub struct Running {
-    pub api: FakeApi,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -36,11 +35,7 @@ impl Running {
                 .await
                 .expect("the controller runs");
         });
-        Self {
-            api: api.clone(),
-            shutdown,
-            task,
-        }
+        Self { shutdown, task }
     }
 
     /// Stops it in an orderly way.

@@ -162,7 +162,7 @@ impl FakeApi {
             refusal.times > 0 && refusal.method == *request.method() && path.contains(&refusal.path)
         }) {
             refusal.times -= 1;
-            return failure(refusal.code, &refusal.reason, &refusal.message);
+            return *failure(refusal.code, &refusal.reason, &refusal.message);
         }
         let query = request.uri().query().unwrap_or_default();
         let target = parse(&path);
@@ -190,7 +190,7 @@ impl FakeApi {
         };
         match result {
             Ok(object) => success(&object),
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 }
@@ -224,7 +224,7 @@ impl State {
         });
     }
 
-    fn create(&mut self, collection: &str, mut object: Value) -> Result<Value, Answer> {
+    fn create(&mut self, collection: &str, mut object: Value) -> Result<Value, Box<Answer>> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let address = (
             collection.to_owned(),
@@ -251,7 +251,7 @@ impl State {
         Ok(self.store(address, object))
     }
 
-    fn read(&self, target: &Target) -> Result<Value, Answer> {
+    fn read(&self, target: &Target) -> Result<Value, Box<Answer>> {
         if let Some(address) = target.address() {
             return self
                 .objects
@@ -281,7 +281,7 @@ impl State {
         target: &Target,
         request: &Request<()>,
         body: &[u8],
-    ) -> Result<Value, Answer> {
+    ) -> Result<Value, Box<Answer>> {
         let address = target.address().ok_or_else(|| target.not_found())?;
         let old = self
             .objects
@@ -322,7 +322,7 @@ impl State {
         Ok(self.store(address, merged))
     }
 
-    fn put(&mut self, target: &Target, body: &[u8]) -> Result<Value, Answer> {
+    fn put(&mut self, target: &Target, body: &[u8]) -> Result<Value, Box<Answer>> {
         let address = target.address().ok_or_else(|| target.not_found())?;
         let new: Value = serde_json::from_slice(body)
             .map_err(|error| failure(400, "BadRequest", &error.to_string()))?;
@@ -385,7 +385,7 @@ impl Target {
         ))
     }
 
-    fn not_found(&self) -> Answer {
+    fn not_found(&self) -> Box<Answer> {
         let plural = self.collection.rsplit('/').next().unwrap_or_default();
         let group = match self.collection.split('/').collect::<Vec<_>>()[..] {
             ["", "apis", group, ..] => format!(".{group}"),
@@ -428,11 +428,11 @@ fn success(object: &Value) -> Answer {
     Response::new(Full::from(object.to_string()).boxed_unsync())
 }
 
-fn failure(code: u16, reason: &str, message: &str) -> Answer {
+fn failure(code: u16, reason: &str, message: &str) -> Box<Answer> {
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": message, "code": code});
     let mut answer = success(&status);
     *answer.status_mut() = StatusCode::from_u16(code).expect("a status code");
-    answer
+    Box::new(answer)
 }
 
 impl tower::Service<Request<Body>> for FakeApi {
