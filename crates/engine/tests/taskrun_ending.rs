@@ -265,3 +265,20 @@ fn starting_again_keeps_the_message_of_the_failed_attempt() {
         "{message}"
     );
 }
+
+#[test]
+fn a_sidecar_that_could_not_start_does_not_fail_the_next_attempt() {
+    // T-388, T-390
+    let spec = json!({"steps": [{"name": "s", "image": "i", "command": ["c"]}], "sidecars": [{"name": "c", "image": "i"}]});
+    let mut world = World::new(run(json!({"taskSpec": spec, "retries": 1})));
+    world.pass();
+    world.pod_status(json!({"phase": "Pending", "containerStatuses": [container("sidecar-c", waiting("InvalidImageName", "w"))]}));
+    world.pass();
+    assert_eq!(condition(&world.pass().status).1, "ToBeRetried");
+    let decision = world.pass();
+    assert_eq!(
+        condition(&decision.status),
+        ("Unknown", "Pending", "Pending")
+    );
+    assert_eq!(decision.status.pod_name, "tr-pod-retry1");
+}

@@ -535,3 +535,27 @@ fn limit_ranges_of_the_namespace_count() {
         json!({"requests": {"cpu": "100m"}})
     );
 }
+
+#[test]
+fn artifact_paths_and_no_environment_of_its_own_reach_a_step() {
+    // T-183, T-247
+    let mut world = task_spec(
+        json!({"steps": [{"name": "s", "image": "i", "command": ["$(step.artifacts.path)", "$(artifacts.path)"]}]}),
+    );
+    world.config.feature_flags.enable_artifacts = true;
+    let pod = world.pod();
+    let args = args(&pod, 0);
+    assert_eq!(
+        args[args.len() - 3..],
+        [
+            "/tekton/steps/step-s/artifacts/provenance.json",
+            "--",
+            "/tekton/artifacts/provenance.json"
+        ]
+    );
+    let container = &pod["spec"]["containers"][0];
+    assert_eq!(
+        (&container["env"], &container["workingDir"]),
+        (&Value::Null, &Value::Null)
+    );
+}

@@ -394,3 +394,67 @@ fn params_contexts_and_paths_are_substituted_in_order() {
         "tr tr t u 0 /tekton/results/r /tekton/steps/step-s/results/q /tekton/steps/step-s/exitCode /tekton/steps/step-unnamed-1/exitCode $(credentials.path)"
     );
 }
+
+#[test]
+fn a_run_of_another_controller_is_not_ours() {
+    // T-146
+    let ours = |managed_by: Option<&str>| {
+        let mut run = one_step();
+        run.spec.managed_by = managed_by.map(str::to_owned);
+        tektite_engine::taskrun::is_ours(&run)
+    };
+    assert!(ours(None) && ours(Some("tekton.dev/pipeline")));
+    assert!(!ours(Some("example.com/other")) && !ours(Some("")));
+}
+
+#[test]
+fn a_remote_step_action_is_asked_for_with_substituted_params_and_awaited() {
+    // T-166, T-172
+    let spec = json!({"params": [{"name": "d", "default": "D"}],
+        "steps": [{"name": "s", "ref": {"resolver": "git", "params": [{"name": "p", "value": "$(params.d)-$(params.x)"}]}}]});
+    let mut world = World::new(run(
+        json!({"taskSpec": spec, "params": [{"name": "x", "value": "X"}]}),
+    ));
+    let decision =
+        tektite_engine::taskrun::reconcile(&world.run, &world.seen, &world.config, world.now);
+    let query = decision
+        .needs
+        .into_iter()
+        .find(|q| matches!(q, Query::Remote(_)))
+        .expect("a remote request");
+    let Query::Remote(remote) = &query else {
+        unreachable!()
+    };
+    assert_eq!(json!(remote.params), json!([{"name": "p", "value": "D-X"}]));
+    world.answers.insert(query, Answer::Pending);
+    let status = world.decide().status;
+    assert_eq!(
+        condition(&status),
+        (
+            "Unknown",
+            "ResolvingStepActionRef",
+            "TaskRun ns/tr awaiting remote StepAction"
+        )
+    );
+}
+
+#[test]
+fn variables_of_a_referenced_task_are_fixed_at_the_first_attempt_and_those_of_an_inline_one_are_not()
+ {
+    // T-156
+    let spec =
+        json!({"steps": [{"name": "s", "image": "i", "command": ["$(context.task.retry-count)"]}]});
+    for (run_spec, second) in [
+        (json!({"taskRef": {"name": "t"}}), "0"),
+        (json!({"taskSpec": spec}), "1"),
+    ] {
+        let mut world = World::new(run(run_spec)).with(task(spec.clone()));
+        world.run.spec.retries = 1;
+        world.pass();
+        world.pod_status(json!({"phase": "Failed", "containerStatuses": [container("step-s", ended(1, "Error"))]}));
+        world.pass();
+        let pod = world.pod();
+        let args = pod["spec"]["containers"][0]["args"].as_array().unwrap();
+        assert!(args.contains(&second.into()), "{args:?}");
+    }
+}

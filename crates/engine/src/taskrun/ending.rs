@@ -120,6 +120,10 @@ pub(super) fn refresh_steps(pass: &mut Pass<'_>) {
 /// A step or sidecar that an earlier pass saw unable to start (T-373 to T-378).
 pub(super) fn container_failure(pass: &Pass<'_>) -> Option<(&'static str, String)> {
     let run_status = &pass.run.status;
+    if run_status.pod_name.is_empty() {
+        // What is left of the sidecars of a failed attempt says nothing about the next.
+        return None;
+    }
     let steps = run_status
         .steps
         .iter()
