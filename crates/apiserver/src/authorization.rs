@@ -215,10 +215,10 @@ impl Inner {
                     .is_some_and(|rest| rest.starts_with('/'))
         };
         identity.is_master()
-            || verb == "get" && public.iter().any(|root| below(&root))
+            || verb == "get" && public.iter().any(&below)
             || verb == "get"
                 && identity.groups.iter().any(|group| group == AUTHENTICATED)
-                && discovery.iter().any(|root| below(&root))
+                && discovery.iter().any(below)
             || self
                 .rules(identity, "")
                 .iter()

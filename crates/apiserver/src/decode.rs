@@ -27,10 +27,10 @@ pub fn json(bytes: &[u8]) -> Result<Decoded, String> {
 /// Decodes YAML; JSON is a part of it.
 pub fn yaml(bytes: &[u8]) -> Result<Decoded, String> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'{') {
-        if let Ok(decoded) = json(bytes) {
-            return Ok(decoded);
-        }
+    if first == Some(&b'{')
+        && let Ok(decoded) = json(bytes)
+    {
+        return Ok(decoded);
     }
     let mut duplicates = Vec::new();
     let deserializer = serde_yaml_ng::Deserializer::from_slice(bytes);

@@ -121,38 +121,41 @@ fn list(registry: &Registry, group: &str, version: &str) -> Answer {
     Ok(reply(StatusCode::OK, "application/json", list.to_string()))
 }
 
-/// Subresources with group, version, kind (empty for the parent's) and verbs.
-fn subresources(
-    resource: &Resource,
-) -> Vec<(String, Option<(String, String)>, String, Vec<&'static str>)> {
+/// One subresource: its name, the group and version of its kind where they are not the parent's, kind and verbs.
+struct Subresource {
+    name: String,
+    elsewhere: Option<(String, String)>,
+    kind: String,
+    verbs: &'static [&'static str],
+}
+
+fn subresources(resource: &Resource) -> Vec<Subresource> {
+    let own = |name: &str, elsewhere, kind: &str| Subresource {
+        name: name.into(),
+        elsewhere,
+        kind: kind.into(),
+        verbs: &RW,
+    };
     let mut out = Vec::new();
     if resource.has_status() {
-        out.push((
-            "status".to_owned(),
-            None,
-            resource.kind.clone(),
-            RW.to_vec(),
-        ));
+        out.push(own("status", None, &resource.kind));
     }
     if resource.custom().is_some() && resource.has_scale() {
-        out.push((
-            "scale".into(),
+        out.push(own(
+            "scale",
             Some(("autoscaling".into(), "v1".into())),
-            "Scale".into(),
-            RW.to_vec(),
+            "Scale",
         ));
     }
     for sub in resource.subresources() {
         let elsewhere = (sub.group != resource.group || sub.version != resource.version)
             .then(|| (sub.group.to_owned(), sub.version.to_owned()));
-        out.push((
-            sub.name.into(),
-            elsewhere,
-            sub.kind.into(),
-            sub.verbs.to_vec(),
-        ));
+        out.push(Subresource {
+            verbs: sub.verbs,
+            ..own(sub.name, elsewhere, sub.kind)
+        });
     }
-    out.sort_by(|a, b| a.0.cmp(&b.0));
+    out.sort_by(|a, b| a.name.cmp(&b.name));
     out
 }
 
@@ -171,7 +174,13 @@ fn entries(resource: &Resource) -> Vec<Value> {
         }
     }
     let mut out = vec![main];
-    for (name, elsewhere, kind, verbs) in subresources(resource) {
+    for Subresource {
+        name,
+        elsewhere,
+        kind,
+        verbs,
+    } in subresources(resource)
+    {
         let mut entry = json!({
             "name": format!("{}/{name}", resource.plural), "singularName": "", "namespaced": resource.namespaced,
             "kind": kind, "verbs": verbs,
@@ -234,7 +243,7 @@ fn resource_discovery(resource: &Resource) -> Value {
     }
     let subs: Vec<Value> = subresources(resource)
         .into_iter()
-        .map(|(name, elsewhere, sub, verbs)| {
+        .map(|Subresource { name, elsewhere, kind: sub, verbs }| {
             let (group, version) = elsewhere.unwrap_or_else(|| (resource.group.clone(), resource.version.clone()));
             json!({"subresource": name, "responseKind": kind(&group, &version, &sub), "verbs": verbs})
         })

@@ -168,12 +168,14 @@ impl Resource {
     }
 }
 
+/// Group to its versions, preferred first, to their resources by plural.
+pub type Groups = BTreeMap<String, Vec<(String, Vec<Arc<Resource>>)>>;
+
 /// All served resources; replaced as a whole when a definition changes.
 #[derive(Debug, Default)]
 pub struct Registry {
     resources: HashMap<String, Arc<Resource>>,
-    /// Group to its versions, preferred first, to the plurals in order.
-    groups: BTreeMap<String, Vec<(String, Vec<Arc<Resource>>)>>,
+    groups: Groups,
     custom: BTreeMap<String, Arc<CustomKind>>,
 }
 
@@ -227,7 +229,7 @@ impl Registry {
     }
 
     /// All groups by name, the core one as "", with their versions in order of preference.
-    pub fn groups(&self) -> &BTreeMap<String, Vec<(String, Vec<Arc<Resource>>)>> {
+    pub fn groups(&self) -> &Groups {
         &self.groups
     }
 

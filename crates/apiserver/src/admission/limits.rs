@@ -86,11 +86,11 @@ fn violations(
         }
     }
     for (name, ratio) in amounts(limit.get("maxLimitRequestRatio")) {
-        if let (Some(request), Some(own)) = (requests.get(&name), limits.get(&name)) {
-            if own.ratio_exceeds(*request, ratio) {
-                let wanted = raw("maxLimitRequestRatio", &name);
-                out.push(format!("{name} max limit to request ratio per {what} is {wanted}, but provided ratio is higher"));
-            }
+        if let (Some(request), Some(own)) = (requests.get(&name), limits.get(&name))
+            && own.ratio_exceeds(*request, ratio)
+        {
+            let wanted = raw("maxLimitRequestRatio", &name);
+            out.push(format!("{name} max limit to request ratio per {what} is {wanted}, but provided ratio is higher"));
         }
     }
 }
@@ -166,10 +166,10 @@ impl Inner {
         }
         if !set.is_empty() {
             let message = format!("LimitRanger plugin set: {}", set.join("; "));
-            if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
-                if let Some(annotations) = defaults::object(metadata, "annotations") {
-                    annotations.insert("kubernetes.io/limit-ranger".into(), message.into());
-                }
+            if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut)
+                && let Some(annotations) = defaults::object(metadata, "annotations")
+            {
+                annotations.insert("kubernetes.io/limit-ranger".into(), message.into());
             }
         }
         let mut out = Vec::new();

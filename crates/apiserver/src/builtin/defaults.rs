@@ -82,11 +82,11 @@ pub fn apply(kind: &BuiltIn, value: &mut Value) {
                 default(spec, "progressDeadlineSeconds", 600);
                 if let Some(strategy) = object(spec, "strategy") {
                     default(strategy, "type", "RollingUpdate");
-                    if strategy.get("type") == Some(&json!("RollingUpdate")) {
-                        if let Some(rolling) = object(strategy, "rollingUpdate") {
-                            default(rolling, "maxSurge", "25%");
-                            default(rolling, "maxUnavailable", "25%");
-                        }
+                    if strategy.get("type") == Some(&json!("RollingUpdate"))
+                        && let Some(rolling) = object(strategy, "rollingUpdate")
+                    {
+                        default(rolling, "maxSurge", "25%");
+                        default(rolling, "maxUnavailable", "25%");
                     }
                 }
                 template(spec, None);
@@ -111,10 +111,10 @@ pub fn apply(kind: &BuiltIn, value: &mut Value) {
                 );
                 if let Some(strategy) = object(spec, "updateStrategy") {
                     default(strategy, "type", "RollingUpdate");
-                    if strategy.get("type") == Some(&json!("RollingUpdate")) {
-                        if let Some(rolling) = object(strategy, "rollingUpdate") {
-                            default(rolling, "partition", 0);
-                        }
+                    if strategy.get("type") == Some(&json!("RollingUpdate"))
+                        && let Some(rolling) = object(strategy, "rollingUpdate")
+                    {
+                        default(rolling, "partition", 0);
                     }
                 }
                 for claim in items(spec, "volumeClaimTemplates") {
@@ -135,11 +135,11 @@ pub fn apply(kind: &BuiltIn, value: &mut Value) {
                 default(spec, "revisionHistoryLimit", 10);
                 if let Some(strategy) = object(spec, "updateStrategy") {
                     default(strategy, "type", "RollingUpdate");
-                    if strategy.get("type") == Some(&json!("RollingUpdate")) {
-                        if let Some(rolling) = object(strategy, "rollingUpdate") {
-                            default(rolling, "maxSurge", 0);
-                            default(rolling, "maxUnavailable", 1);
-                        }
+                    if strategy.get("type") == Some(&json!("RollingUpdate"))
+                        && let Some(rolling) = object(strategy, "rollingUpdate")
+                    {
+                        default(rolling, "maxSurge", 0);
+                        default(rolling, "maxUnavailable", 1);
                     }
                 }
                 template(spec, None);
@@ -246,10 +246,9 @@ fn webhook_defaults(webhook: &mut Map<String, Value>, mutating: bool) {
     if let Some(service) = webhook
         .get_mut("clientConfig")
         .and_then(|config| config.get_mut("service"))
+        && let Some(service) = service.as_object_mut()
     {
-        if let Some(service) = service.as_object_mut() {
-            default(service, "port", 443);
-        }
+        default(service, "port", 443);
     }
 }
 
@@ -318,13 +317,13 @@ fn limit_range(map: &mut Map<String, Value>) {
 fn secret(map: &mut Map<String, Value>) {
     use base64::Engine as _;
     default(map, "type", "Opaque");
-    if let Some(Value::Object(text)) = map.remove("stringData") {
-        if let Some(data) = object(map, "data") {
-            for (key, value) in text {
-                let encoded = base64::engine::general_purpose::STANDARD
-                    .encode(value.as_str().unwrap_or_default());
-                data.insert(key, encoded.into());
-            }
+    if let Some(Value::Object(text)) = map.remove("stringData")
+        && let Some(data) = object(map, "data")
+    {
+        for (key, value) in text {
+            let encoded = base64::engine::general_purpose::STANDARD
+                .encode(value.as_str().unwrap_or_default());
+            data.insert(key, encoded.into());
         }
     }
 }
@@ -394,11 +393,11 @@ fn container(container: &mut Map<String, Value>) {
             .and_then(Value::as_object)
             .cloned()
             .unwrap_or_default();
-        if !limits.is_empty() {
-            if let Some(requests) = object(resources, "requests") {
-                for (key, value) in limits {
-                    requests.entry(key).or_insert(value);
-                }
+        if !limits.is_empty()
+            && let Some(requests) = object(resources, "requests")
+        {
+            for (key, value) in limits {
+                requests.entry(key).or_insert(value);
             }
         }
     }

@@ -214,16 +214,16 @@ fn validate_container(
         for (key, request) in requests {
             let parse =
                 |value: Option<&Value>| value.and_then(Value::as_str).and_then(Quantity::parse);
-            if let (Some(wanted), Some(limit)) = (parse(Some(request)), parse(limits.get(key))) {
-                if wanted > limit {
-                    let limit = limits.get(key).and_then(Value::as_str).unwrap_or_default();
-                    let detail = format!("must be less than or equal to {key} limit of {limit}");
-                    causes.push(Cause::invalid(
-                        format!("{at}.resources.requests"),
-                        request,
-                        &detail,
-                    ));
-                }
+            if let (Some(wanted), Some(limit)) = (parse(Some(request)), parse(limits.get(key)))
+                && wanted > limit
+            {
+                let limit = limits.get(key).and_then(Value::as_str).unwrap_or_default();
+                let detail = format!("must be less than or equal to {key} limit of {limit}");
+                causes.push(Cause::invalid(
+                    format!("{at}.resources.requests"),
+                    request,
+                    &detail,
+                ));
             }
         }
     }

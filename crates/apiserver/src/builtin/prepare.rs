@@ -46,8 +46,9 @@ pub fn create(kind: &BuiltIn, object: &mut Value) {
         job_selector(map);
     }
     if kind.generation {
-        map.get_mut("metadata")
-            .map(|metadata| metadata["generation"] = 1.into());
+        if let Some(metadata) = map.get_mut("metadata") {
+            metadata["generation"] = 1.into();
+        }
     } else if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("generation");
     }
@@ -294,15 +295,15 @@ fn claim_spec(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         spec
     };
     let (mut a, b) = (strip(new), strip(old));
-    if b.get("volumeName").is_none() {
-        if let Some(map) = a.as_object_mut() {
-            map.remove("volumeName");
-        }
+    if b.get("volumeName").is_none()
+        && let Some(map) = a.as_object_mut()
+    {
+        map.remove("volumeName");
     }
-    if b.get("storageClassName").is_none() {
-        if let Some(map) = a.as_object_mut() {
-            map.remove("storageClassName");
-        }
+    if b.get("storageClassName").is_none()
+        && let Some(map) = a.as_object_mut()
+    {
+        map.remove("storageClassName");
     }
     if a != b {
         causes.push(Cause::forbidden(

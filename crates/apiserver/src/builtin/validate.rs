@@ -283,27 +283,24 @@ fn secret(object: &Value, causes: &mut Vec<Cause>) {
         .and_then(Value::as_str)
         .unwrap_or_default()
     {
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                need("username", causes);
-                need("password", causes);
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            need("username", causes);
+            need("password", causes);
         }
         "kubernetes.io/ssh-auth" => need("ssh-privatekey", causes),
         "kubernetes.io/tls" => {
             need("tls.crt", causes);
             need("tls.key", causes);
         }
-        "kubernetes.io/service-account-token" => {
+        "kubernetes.io/service-account-token"
             if object
                 .pointer("/metadata/annotations/kubernetes.io~1service-account.name")
-                .is_none()
-            {
-                causes.push(Cause::required(
-                    "metadata.annotations[kubernetes.io/service-account.name]",
-                    "",
-                ));
-            }
+                .is_none() =>
+        {
+            causes.push(Cause::required(
+                "metadata.annotations[kubernetes.io/service-account.name]",
+                "",
+            ));
         }
         kind @ ("kubernetes.io/dockerconfigjson" | "kubernetes.io/dockercfg") => {
             let key = if kind.ends_with("json") {

@@ -59,11 +59,11 @@ fn at(value: &Value, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
             causes.push(wrong_type(value, path, "integer,string"));
             return;
         }
-    } else if let Some(kind) = schema.kind {
-        if !fits(value, kind) {
-            causes.push(wrong_type(value, path, kind.name()));
-            return;
-        }
+    } else if let Some(kind) = schema.kind
+        && !fits(value, kind)
+    {
+        causes.push(wrong_type(value, path, kind.name()));
+        return;
     }
     if !schema.allowed.is_empty() && !schema.allowed.contains(value) {
         let allowed: Vec<String> = schema.allowed.iter().map(Value::to_string).collect();
@@ -208,25 +208,25 @@ fn has_format(text: &str, format: &str) -> bool {
 }
 
 fn numeric(value: &Value, number: f64, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
-    if let Some((bound, exclusive)) = schema.minimum {
-        if number < bound || exclusive && number == bound {
-            let text = if exclusive {
-                "greater than"
-            } else {
-                "greater than or equal to"
-            };
-            causes.push(invalid(path, value, &format!("should be {text} {bound}")));
-        }
+    if let Some((bound, exclusive)) = schema.minimum
+        && (number < bound || exclusive && number == bound)
+    {
+        let text = if exclusive {
+            "greater than"
+        } else {
+            "greater than or equal to"
+        };
+        causes.push(invalid(path, value, &format!("should be {text} {bound}")));
     }
-    if let Some((bound, exclusive)) = schema.maximum {
-        if number > bound || exclusive && number == bound {
-            let text = if exclusive {
-                "less than"
-            } else {
-                "less than or equal to"
-            };
-            causes.push(invalid(path, value, &format!("should be {text} {bound}")));
-        }
+    if let Some((bound, exclusive)) = schema.maximum
+        && (number > bound || exclusive && number == bound)
+    {
+        let text = if exclusive {
+            "less than"
+        } else {
+            "less than or equal to"
+        };
+        causes.push(invalid(path, value, &format!("should be {text} {bound}")));
     }
     if let Some(factor) = schema
         .multiple_of

@@ -165,15 +165,15 @@ pub fn establish(object: &mut Value, clash: Option<&'static str>, now: &str) {
     );
     object["status"] =
         json!({"acceptedNames": names, "conditions": conditions, "storedVersions": stored});
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        if !metadata.contains_key("deletionTimestamp") {
-            let finalizers = metadata.entry("finalizers").or_insert_with(|| json!([]));
-            if let Some(list) = finalizers
-                .as_array_mut()
-                .filter(|list| !list.iter().any(|item| item == CLEANUP))
-            {
-                list.push(CLEANUP.into());
-            }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+        && !metadata.contains_key("deletionTimestamp")
+    {
+        let finalizers = metadata.entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(list) = finalizers
+            .as_array_mut()
+            .filter(|list| !list.iter().any(|item| item == CLEANUP))
+        {
+            list.push(CLEANUP.into());
         }
     }
 }

@@ -290,14 +290,13 @@ impl Inner {
                     self.wrote(&resource, &gone);
                     return;
                 }
-            } else if let Ok(draft) = self.draft(&resource, object).await {
-                if self
+            } else if let Ok(draft) = self.draft(&resource, object).await
+                && self
                     .storage
                     .update(&resource.storage, draft, current.revision)
                     .is_ok()
-                {
-                    return;
-                }
+            {
+                return;
             }
         }
     }

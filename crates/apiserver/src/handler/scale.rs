@@ -128,11 +128,11 @@ impl Inner {
         };
         let outcome = self
             .modify(call, resource, &parent, |object| {
-                if object.pointer(&paths.spec).is_none() {
-                    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-                        let key = paths.spec.rsplit('/').next().unwrap_or_default();
-                        spec.insert(key.to_owned(), replicas.into());
-                    }
+                if object.pointer(&paths.spec).is_none()
+                    && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+                {
+                    let key = paths.spec.rsplit('/').next().unwrap_or_default();
+                    spec.insert(key.to_owned(), replicas.into());
                 }
                 if let Some(value) = object.pointer_mut(&paths.spec) {
                     *value = replicas.into();

@@ -563,13 +563,13 @@ impl Inner {
                     if let Some(fields) = fields {
                         new["metadata"]["managedFields"] = fields;
                     }
-                } else if version.status {
-                    if let Some(map) = new.as_object_mut() {
-                        match old.get("status") {
-                            Some(status) => map.insert("status".into(), status.clone()),
-                            None => map.remove("status"),
-                        };
-                    }
+                } else if version.status
+                    && let Some(map) = new.as_object_mut()
+                {
+                    match old.get("status") {
+                        Some(status) => map.insert("status".into(), status.clone()),
+                        None => map.remove("status"),
+                    };
                 }
                 structure::drop_nulls(new, &version.schema);
                 structure::default(new, &version.schema);

@@ -133,12 +133,13 @@ fn fields_of(value: &Value, form: Form<'_>, top: bool) -> Value {
                 }
                 let below = form.field(key, top);
                 let mut fields = fields_of(member, below, false);
-                if top && key == "metadata" {
-                    if let Some(map) = fields.as_object_mut() {
-                        map.retain(|key, _| !SYSTEM.contains(&key.trim_start_matches("f:")));
-                        if map.keys().all(|key| key == ".") {
-                            continue;
-                        }
+                if top
+                    && key == "metadata"
+                    && let Some(map) = fields.as_object_mut()
+                {
+                    map.retain(|key, _| !SYSTEM.contains(&key.trim_start_matches("f:")));
+                    if map.keys().all(|key| key == ".") {
+                        continue;
                     }
                 }
                 out.insert(format!("f:{key}"), fields);
