@@ -125,30 +125,38 @@ pub fn create(recording: &Recording, run: &TaskRun, recorded: &Value) -> Result<
     pod.ok_or_else(|| format!("no pod: {:?}", decision.status.conditions))
 }
 
-/// The status of the run once its pod has ended as recorded.
+/// The status of the run once its pod has ended as recorded, and type and reason of the events on the way.
 pub fn finish(
     recording: &Recording,
     run: &TaskRun,
     recorded: &Value,
-) -> Result<TaskRunStatus, String> {
+) -> Result<(TaskRunStatus, Vec<Value>), String> {
     let mut fresh = run.clone();
     fresh.status = TaskRunStatus::default();
     let mut seen = observed();
     let created = decide(recording, &fresh, &mut seen, recorded)?;
+    let mut events = created.events;
     let effects = created.effects;
-    let Some(mut pod) = effects.into_iter().find_map(|e| match e {
+    let pod = effects.into_iter().find_map(|e| match e {
         Effect::CreatePod(pod) => Some(*pod),
         _ => None,
-    }) else {
-        return Ok(created.status);
-    };
-    pod.metadata.name = recorded["metadata"]["name"].as_str().map(str::to_owned);
+    });
     fresh.status = created.status;
-    fresh.status.pod_name = pod.metadata.name.clone().unwrap_or_default();
-    pod.status = Some(serde_json::from_value(ended(run, recorded)).map_err(|e| e.to_string())?);
-    let mut seen = observed();
-    seen.pods = vec![Arc::new(pod)];
-    Ok(decide(recording, &fresh, &mut seen, recorded)?.status)
+    if let Some(mut pod) = pod {
+        pod.metadata.name = recorded["metadata"]["name"].as_str().map(str::to_owned);
+        fresh.status.pod_name = pod.metadata.name.clone().unwrap_or_default();
+        pod.status = Some(serde_json::from_value(ended(run, recorded)).map_err(|e| e.to_string())?);
+        let mut seen = observed();
+        seen.pods = vec![Arc::new(pod)];
+        let finished = decide(recording, &fresh, &mut seen, recorded)?;
+        fresh.status = finished.status;
+        events.extend(finished.events);
+    }
+    let events = events
+        .iter()
+        .map(|e| json!([e.type_.as_str(), e.reason]))
+        .collect();
+    Ok((fresh.status, events))
 }
 
 /// The status of a pod that ended as the recorded run says.
