@@ -279,10 +279,11 @@ impl<K: DeserializeOwned> Store<K> {
 
     /// Calls `each` with every object that is awake.
     pub(crate) fn for_each(&self, mut each: impl FnMut(&K)) {
-        let inner = self.lock();
-        for entry in inner.entries.values() {
-            if let Body::Decoded(object) = &entry.body {
-                each(object);
+        let mut inner = self.lock();
+        let names: Vec<Name> = inner.entries.keys().cloned().collect();
+        for name in names {
+            if let Slot::Here(object) = inner.decode(&name) {
+                each(&object);
             }
         }
     }

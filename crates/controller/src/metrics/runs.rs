@@ -225,7 +225,7 @@ fn write_pipeline_run_gauges(world: &World, levels: &Levels, page: &mut Page) {
         };
         *running.entry(labels).or_default() += 1.0;
     });
-    let all = running.values().sum();
+    let all = running.values().fold(0.0, |sum, count| sum + count);
     running.entry(Labels::new()).or_insert(all);
     page.gauge(
         "tekton_pipelines_controller_running_pipelineruns",

@@ -1,5 +1,7 @@
 //! A Kubernetes API in memory, just enough for a controller: objects, patches, watches, a record of requests.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 pub mod cluster;
 
 use std::collections::BTreeMap;
