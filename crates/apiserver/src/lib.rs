@@ -32,6 +32,7 @@ mod table;
 mod target;
 mod tokens;
 mod webhook;
+mod websocket;
 
 pub use error::{ApiError, Cause, Details};
 pub use identity::Identity;

@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::registry::{Registry, Resource};
 use crate::server::{Body, Inner};
 use crate::target::{Path, Query, Target, verb};
+use crate::websocket;
 
 pub(crate) use form::partial;
 pub(crate) use input::WriteOptions;
@@ -247,7 +248,14 @@ impl Inner {
         match verb {
             "get" => self.get(call, &resource, &path).await,
             "list" => self.list(call, &resource, &path).await,
-            "watch" => self.watch(call, &resource, &path).await,
+            "watch" => {
+                let response = self.watch(call, &resource, &path).await?;
+                if websocket::wanted(&call.head) {
+                    websocket::lines(&mut call.head, response)
+                } else {
+                    Ok(response)
+                }
+            }
             "create" if path.name.is_empty() => self.create(call, &resource, &path).await,
             "update" if !path.name.is_empty() => self.put(call, &resource, &path).await,
             "patch" if !path.name.is_empty() => self.patch(call, &resource, &path).await,
