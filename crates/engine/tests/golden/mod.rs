@@ -5,6 +5,7 @@ pub mod replay;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::Deserialize;
@@ -110,8 +111,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The images that the recorder put in place of those it could not reach.
-fn stand_in(yaml: &str) -> String {
+static IMAGES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let images = [
         (
             r"(mirror\.gcr\.io|cgr\.dev/chainguard)/busybox",
@@ -127,28 +127,30 @@ fn stand_in(yaml: &str) -> String {
             "localhost:5000/debian:2",
         ),
     ];
-    let images: Vec<(Regex, &str)> = images
+    let pattern = |from: &str| Regex::new(&format!("^(?:{from})(?:[:@].*)?$")).expect("a pattern");
+    images
         .iter()
-        .map(|(from, to)| {
-            (
-                Regex::new(&format!("^(?:{from})(?:[:@].*)?$")).expect("a pattern"),
-                *to,
-            )
-        })
-        .collect();
-    let image = Regex::new(
+        .map(|(from, to)| (pattern(from), *to))
+        .collect()
+});
+
+static IMAGE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
         r#"(image:\s*["']?)([A-Za-z0-9._/-]+(?::[A-Za-z0-9._-]+)?(?:@sha256:[0-9a-f]{64})?)"#,
     )
-    .expect("a pattern");
-    image
-        .replace_all(yaml, |found: &regex::Captures<'_>| {
-            let to = images
-                .iter()
-                .find(|(from, _)| from.is_match(&found[2]))
-                .map_or(&found[2], |(_, to)| to);
-            format!("{}{to}", &found[1])
-        })
-        .into_owned()
+    .expect("a pattern")
+});
+
+/// The images that the recorder put in place of those it could not reach.
+fn stand_in(yaml: &str) -> String {
+    let put = |found: &regex::Captures<'_>| {
+        let to = IMAGES
+            .iter()
+            .find(|(from, _)| from.is_match(&found[2]))
+            .map_or(&found[2], |(_, to)| to);
+        format!("{}{to}", &found[1])
+    };
+    IMAGE.replace_all(yaml, put).into_owned()
 }
 
 /// Where two trees differ, one line each.
@@ -179,10 +181,12 @@ fn compare(path: &str, expected: &Value, got: &Value, found: &mut Vec<String>) {
     }
 }
 
+static TIME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)").expect("a pattern")
+});
+
 /// The tree without times, which differ by nature.
 pub fn without_times(value: Value) -> Value {
-    let time =
-        Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)").expect("a pattern");
-    let text = time.replace_all(&value.to_string(), "<TIME>").into_owned();
+    let text = TIME.replace_all(&value.to_string(), "<TIME>").into_owned();
     serde_json::from_str(&text).unwrap_or(Value::Null)
 }

@@ -1,11 +1,21 @@
 //! Recorded pods and ours in the same terms. What is changed here besides the API server's defaults is the list of our
 //! intended differences.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Pod;
 use regex::Regex;
 use serde_json::{Value, json};
+
+static SCRIPT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(script-\d+)-[0-9a-f]{5}\b").expect("a pattern"));
+static CLAIM: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\bpvc-[0-9a-f]{10}\b").expect("a pattern"));
+static PLACED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new("scriptfile=\"([^\"]+)\"\n[^\n]*\n[^\n]*\n([^\n]*)\n_EOF_").expect("a pattern")
+});
 
 /// The recorded pod without defaults of the API server and without the containers that we do not need.
 pub fn recorded(pod: &Value) -> Value {
@@ -35,10 +45,8 @@ pub fn recorded(pod: &Value) -> Value {
 /// Our pod, with its intended differences taken back.
 pub fn ours(pod: &Pod, recorded: &Value) -> Value {
     let text = json!(pod).to_string();
-    let script = Regex::new(r"(script-\d+)-[0-9a-f]{5}\b").expect("a pattern");
-    let text = script.replace_all(&text, "$1-<RAND>");
-    let claim = Regex::new(r"\bpvc-[0-9a-f]{10}\b").expect("a pattern");
-    let text = claim.replace_all(&text, "pvc-<HASH>");
+    let text = SCRIPT.replace_all(&text, "$1-<RAND>");
+    let text = CLAIM.replace_all(&text, "pvc-<HASH>");
     let mut pod: Value = serde_json::from_str(&text).expect("JSON");
     let metadata = pod["metadata"].as_object_mut().expect("an object");
     metadata.remove("namespace");
@@ -111,15 +119,17 @@ fn placed_scripts(pod: &Value) -> Vec<(String, String)> {
         return Vec::new();
     };
     let text = place["args"][1].as_str().expect("a script");
-    let one =
-        Regex::new("scriptfile=\"([^\"]+)\"\n[^\n]*\n[^\n]*\n([^\n]*)\n_EOF_").expect("a pattern");
-    one.captures_iter(text)
+    PLACED
+        .captures_iter(text)
         .map(|c| (c[1].to_owned(), c[2].to_owned()))
         .collect()
 }
 
 /// Whether our script is the recorded one, in which the recorder could not see what differs by nature.
 fn same_script(ours: &str, recorded: &str) -> bool {
+    if ours == recorded {
+        return true;
+    }
     let pattern = regex::escape(ours)
         .replace("<UID>", "[0-9a-f-]{36}")
         .replace("<NS>", "ex-[0-9a-f]{10}")
