@@ -62,7 +62,10 @@ impl Controller {
         // The configuration first: nothing is decided without it.
         let system = Some(world.options.system_namespace.clone());
         let everywhere = || world.options.namespace.clone();
-        follow::<ConfigMap>(&world, &mut tasks, &stop, system, "", reload).await?;
+        tokio::select! {
+            followed = follow::<ConfigMap>(&world, &mut tasks, &stop, system, "", reload) => followed?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
         // Then all kinds at once; decisions wait for all of them.
         let lists = futures::future::try_join(
             async {
@@ -255,10 +258,7 @@ async fn work(world: &World, key: &Key) {
             if outcome.again {
                 world.queue.again(key.clone());
             } else {
-                world.queue.succeeded(key);
-            }
-            if let Some(delay) = outcome.wake {
-                world.queue.add_after(key.clone(), delay);
+                world.queue.settled(key, outcome.wake);
             }
         }
         Ok(Err(error)) => {

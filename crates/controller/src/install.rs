@@ -62,7 +62,11 @@ pub async fn install(client: &kube::Client, options: &InstallOptions) -> Result<
             .await
         }
     }));
-    futures::future::try_join(crds, roles).await?;
+    let info = try_join_all(info().into_iter().map(|(collection, object)| {
+        let rest = &rest;
+        async move { apply(rest, collection, &object).await }
+    }));
+    futures::future::try_join3(crds, roles, info).await?;
     // Last, so that nothing of the above is held up by a webhook that does not answer yet.
     try_join_all(
         webhook_configurations(ca_bundle)
@@ -149,6 +153,40 @@ fn namespace() -> Value {
         "app.kubernetes.io/instance": "default",
         "app.kubernetes.io/part-of": "tekton-pipelines",
     }}})
+}
+
+/// The version of Tekton whose behaviour this is, where `tkn version` and others look for it (P-379).
+const VERSION: &str = "devel";
+
+/// ConfigMap `pipelines-info`, which everybody may read (P-379, P-400).
+fn info() -> [(&'static str, Value); 3] {
+    let labels = json!({
+        "app.kubernetes.io/instance": "default",
+        "app.kubernetes.io/part-of": "tekton-pipelines",
+    });
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/tekton-pipelines/roles";
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/tekton-pipelines/rolebindings";
+    [
+        (
+            "/api/v1/namespaces/tekton-pipelines/configmaps",
+            json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "pipelines-info", "namespace": NAMESPACE, "labels": labels},
+                "data": {"version": VERSION}}),
+        ),
+        (
+            roles,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+                "metadata": {"name": "tekton-pipelines-info", "namespace": NAMESPACE, "labels": labels},
+                "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["pipelines-info"], "verbs": ["get"]}]}),
+        ),
+        (
+            bindings,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                "metadata": {"name": "tekton-pipelines-info", "namespace": NAMESPACE, "labels": labels},
+                "subjects": [{"kind": "Group", "name": "system:authenticated", "apiGroup": "rbac.authorization.k8s.io"}],
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tekton-pipelines-info"}}),
+        ),
+    ]
 }
 
 /// The roles that give users of a cluster's `edit`, `admin` and `view` roles access to Tekton's kinds (P-400).

@@ -84,7 +84,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// Wants work on `key` again, later each time until [`Queue::succeeded`].
+    /// Wants work on `key` again, later each time until [`Queue::settled`].
     pub(crate) fn retry(&self, key: K) {
         let mut state = self.lock();
         let failures = state.failures.entry(key.clone()).or_insert(0);
@@ -96,7 +96,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.add_after(key, delay);
     }
 
-    /// Wants work on `key` again because the last changed something; with growing delay if it never settles.
+    /// Wants work on `key` again because it is not known whether the last settled it; later each time if it never does.
     pub(crate) fn again(&self, key: K) {
         let mut state = self.lock();
         state.failures.remove(&key);
@@ -116,11 +116,17 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// The work on `key` changed nothing: its next retry and its next round count as the first.
-    pub(crate) fn succeeded(&self, key: &K) {
+    /// The work on `key` is settled: it comes again after `wake`, if that is given, whatever was asked for before; and
+    /// its next retry counts as the first.
+    pub(crate) fn settled(&self, key: &K, wake: Option<Duration>) {
         let mut state = self.lock();
         state.failures.remove(key);
         state.rounds.remove(key);
+        state.stop_timer(key);
+        drop(state);
+        if let Some(delay) = wake {
+            self.add_after(key.clone(), delay);
+        }
     }
 
     /// How many keys wait to be worked on at once.
@@ -238,6 +244,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_settled_wakes_only_when_it_says() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.add_after(1, Duration::from_secs(5));
+        queue.settled(&1, Some(Duration::from_secs(30)));
+        assert_eq!(queue.next().await, 1);
+        assert_eq!(start.elapsed().as_secs(), 30);
+        queue.done(&1);
+        queue.add_after(1, Duration::from_secs(5));
+        queue.settled(&1, None);
+        assert_eq!(next_within(&queue, Duration::from_secs(3600)).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn retries_come_later_each_time_and_never_later_than_the_longest_delay() {
         let queue = Queue::default();
         let mut delays = Vec::new();
@@ -253,7 +273,7 @@ mod tests {
             delays[0] < Duration::from_millis(10) && delays[15] >= LAST_RETRY,
             "{delays:?}"
         );
-        queue.succeeded(&1);
+        queue.settled(&1, None);
         let start = Instant::now();
         queue.retry(1);
         queue.next().await;
@@ -276,7 +296,7 @@ mod tests {
             queue.done(&1);
         }
         assert!(start.elapsed() > LAST_RETRY);
-        queue.succeeded(&1);
+        queue.settled(&1, None);
         let settled = Instant::now();
         queue.again(1);
         queue.next().await;

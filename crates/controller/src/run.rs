@@ -118,7 +118,17 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
     }
     let config = world.options.config.current();
     let now = Timestamp::now();
-    let plan = decide_and_act(world, key, &*run, &config, now).await?;
+    let plan = match decide_and_act(world, key, &*run, &config, now).await {
+        Ok(plan) => plan,
+        Err(error) => {
+            // T-400, P-381; an API that cannot be reached takes no event either.
+            if let ReconcileError::Refused(_) = &error {
+                let event = Event::warning("InternalError", error.to_string());
+                world.events.record(&involved(&*run, key), event);
+            }
+            return Err(error);
+        }
+    };
     let mut outcome = Outcome {
         again: !plan.settled,
         wake: plan

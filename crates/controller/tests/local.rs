@@ -224,3 +224,51 @@ async fn a_pipeline_run_goes_through_its_tasks_on_the_real_server() {
     assert_eq!(children, ["p-a", "p-b", "p-z"]);
     node.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_installation_has_upstreams_objects() {
+    // P-012, P-379, P-400
+    let local = local().await;
+    for (path, field, value) in [
+        (
+            "/api/v1/namespaces/tekton-pipelines/configmaps/pipelines-info",
+            "/data/version",
+            json!("devel"),
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/tekton-aggregate-view",
+            "/rules/0/apiGroups/0",
+            json!("tekton.dev"),
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/tekton-aggregate-edit",
+            "/rules/0/resources/0",
+            json!("tasks"),
+        ),
+        (
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/webhook.pipeline.tekton.dev",
+            "/webhooks/0/failurePolicy",
+            json!("Fail"),
+        ),
+        (
+            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/config.webhook.pipeline.tekton.dev",
+            "/webhooks/0/rules/0/resources/0",
+            json!("configmaps/*"),
+        ),
+        (
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/taskruns.tekton.dev",
+            "/spec/conversion/strategy",
+            json!("Webhook"),
+        ),
+    ] {
+        let request = http::Request::get(path)
+            .body(Vec::new())
+            .expect("a request");
+        let object: Value = local
+            .client
+            .request(request)
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(object.pointer(field), Some(&value), "{path}");
+    }
+}
