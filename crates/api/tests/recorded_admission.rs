@@ -65,7 +65,8 @@ fn ours(manifest: &Value, config: &Config) -> Answer {
     }
 }
 
-/// T-012, T-017 to T-072, T-080 to T-089: the same verdict, message and defaulted spec, but for the reviewed exceptions.
+/// T-012, T-017, T-018, T-019, P-010, P-014, P-016, P-017: the same verdict, message and defaulted object as Tekton
+/// gave, but for the reviewed exceptions.
 #[test]
 fn admission_answers_as_recorded() {
     let golden =

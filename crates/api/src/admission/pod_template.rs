@@ -18,30 +18,34 @@ pub(super) fn merge(given: Option<Value>, default: Option<&PodTemplate>) -> Opti
     let Value::Object(default) = default else {
         return Some(given.into());
     };
+    let mut default = default;
+    for list in ["env", "volumes"] {
+        let merged = merge_by_name(default.remove(list), given.remove(list));
+        given.insert(list.to_owned(), merged);
+    }
     for (key, value) in default {
-        match key.as_str() {
-            "env" | "volumes" => {
-                let own = given.remove(&key);
-                given.insert(key, merge_by_name(value, own));
-            }
-            _ => {
-                given.entry(key).or_insert(value);
-            }
-        }
+        given.entry(key).or_insert(value);
     }
     Some(given.into())
 }
 
-fn merge_by_name(base: Value, overrides: Option<Value>) -> Value {
-    let (Value::Array(base), Some(Value::Array(overrides))) = (&base, &overrides) else {
-        return base;
+/// The run's items first, without those that have no name (T-091).
+fn merge_by_name(base: Option<Value>, own: Option<Value>) -> Value {
+    let list = |value: Option<Value>| match value {
+        Some(Value::Array(items)) => items,
+        _ => vec![],
     };
-    let name = |item: &Value| item["name"].clone();
-    let overridden = |item: &&Value| !overrides.iter().any(|own| name(own) == name(item));
-    overrides
-        .iter()
-        .chain(base.iter().filter(overridden))
+    let (base, own) = (list(base), list(own));
+    if own.is_empty() {
+        return base.into();
+    }
+    let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
+    let names: Vec<String> = own.iter().map(name).collect();
+    let base = base.into_iter().filter(|item| !names.contains(&name(item)));
+    own.iter()
         .cloned()
+        .chain(base)
+        .filter(|item| !name(item).is_empty())
         .collect()
 }
 

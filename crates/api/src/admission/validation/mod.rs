@@ -71,7 +71,13 @@ pub fn validate(request: &Request<'_>, config: &Config) -> Result<Vec<Warning>, 
 
 /// What is wrong with a task's spec that has been resolved and substituted, before a pod is built of it (T-202).
 pub fn resolved_task(spec: &TaskSpec, config: &Config) -> FieldErrors {
-    task::resolved(spec, Scope { config, beta: false })
+    task::resolved(
+        spec,
+        Scope {
+            config,
+            beta: false,
+        },
+    )
 }
 
 /// Everything that is wrong with the decoded object.
@@ -95,7 +101,7 @@ fn findings(
     if matches!(request.kind, "TaskRun" | "PipelineRun") {
         errors.add(update::pending(request, object));
         if request.operation == Operation::Update && request.subresource.is_empty() {
-            errors.add(update::validate(request, shape, object, config).via("spec"));
+            errors.add(update::validate(request, shape, object, config));
         }
     }
     let mut object = object.clone();

@@ -24,7 +24,11 @@ pub(super) fn task(spec: &TaskSpec, scope: Scope<'_>) -> FieldErrors {
 /// declared params, else what admission checks.
 pub(super) fn resolved(spec: &TaskSpec, scope: Scope<'_>) -> FieldErrors {
     let errors = declared_params(&spec.steps, &spec.params, scope);
-    if errors.is_empty() { validate(spec, scope) } else { errors }
+    if errors.is_empty() {
+        validate(spec, scope)
+    } else {
+        errors
+    }
 }
 
 /// What holds for a task's spec wherever it stands.
