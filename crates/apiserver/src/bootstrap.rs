@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::handler::now;
 use crate::registry::Resource;
 use crate::server::Inner;
-use crate::storage::{Draft, Stored};
+use crate::storage::{Draft, Pairs, Stored};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -274,12 +274,9 @@ impl Inner {
     ) -> Option<Arc<Stored>> {
         object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
         object["metadata"]["creationTimestamp"] = now().into();
-        let fields: Vec<(Box<str>, Box<str>)> = fields
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect();
+        let fields = Pairs::new(fields.iter().copied());
         self.storage
-            .create(&Arc::from(collection), Draft::new(&object, fields.into()))
+            .create(&Arc::from(collection), Draft::new(&object, fields))
             .ok()
     }
 

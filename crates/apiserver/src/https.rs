@@ -12,10 +12,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 
-/// Sends one request to the host of its URL, trusting the `caBundle` of `config`.
+/// Sends one request, trusting the `caBundle` of `config`, to `address` or else to the host of its URL.
 pub async fn send(
     config: &Value,
     request: Request<Full<Bytes>>,
+    address: Option<(String, u16)>,
 ) -> Result<Response<Bytes>, String> {
     let host = request
         .uri()
@@ -23,7 +24,8 @@ pub async fn send(
         .ok_or("the webhook has no host")?
         .to_owned();
     let port = request.uri().port_u16().unwrap_or(443);
-    let stream = tokio::net::TcpStream::connect((host.as_str(), port))
+    let address = address.unwrap_or_else(|| (host.clone(), port));
+    let stream = tokio::net::TcpStream::connect(address)
         .await
         .map_err(|error| format!("dial tcp: {error}"))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(config)?));

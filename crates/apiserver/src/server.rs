@@ -248,9 +248,10 @@ impl ApiServer {
                     .map_err(|error| StartError::Store(error.to_string()))??
             }
         };
+        let storage = Arc::new(storage);
         let inner = Arc::new(Inner {
-            storage: Arc::new(storage),
-            webhooks: Webhooks::default(),
+            webhooks: Webhooks::new(Arc::clone(&storage)),
+            storage,
             hooks: Hooks::default(),
             signer: Signer::new(&key).map_err(StartError::Key)?,
             tokens: options.tokens,
@@ -351,11 +352,14 @@ fn signing_key(directory: &std::path::Path) -> Result<Vec<u8>, StartError> {
 
 /// Now and then: history, old events.
 async fn keep_house(inner: std::sync::Weak<Inner>) {
-    let mut rounds = 0u32;
+    let (mut rounds, mut settled) = (0u32, 0);
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(inner) = inner.upgrade() else { return };
         inner.storage.sweep();
+        let storage = Arc::clone(&inner.storage);
+        let last = std::mem::replace(&mut settled, storage.revision());
+        let _ = tokio::task::spawn_blocking(move || storage.pack(last)).await;
         rounds += 1;
         if rounds.is_multiple_of(8) {
             inner.expire_events();

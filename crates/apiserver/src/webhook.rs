@@ -12,6 +12,8 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::{BoxError, Service, ServiceExt};
 
+use crate::storage::Storage;
+
 type Call = Arc<
     dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<Bytes>, BoxError>>
         + Send
@@ -19,9 +21,9 @@ type Call = Arc<
 >;
 
 /// Services that webhooks reach without a socket.
-#[derive(Default)]
 pub struct Webhooks {
     services: RwLock<HashMap<(String, String), Call>>,
+    storage: Arc<Storage>,
 }
 
 /// Where a `clientConfig` leads.
@@ -31,6 +33,14 @@ struct Destination {
 }
 
 impl Webhooks {
+    /// No services yet; Service objects are looked up in `storage`.
+    pub fn new(storage: Arc<Storage>) -> Self {
+        Self {
+            services: RwLock::default(),
+            storage,
+        }
+    }
+
     /// See [`crate::ApiServer::register_service`].
     pub fn register<S, B>(&self, namespace: &str, name: &str, service: S)
     where
@@ -84,7 +94,7 @@ impl Webhooks {
         let call = async {
             match in_process {
                 Some(call) => call(request).await.map_err(|error| error.to_string()),
-                None => crate::https::send(config, request).await,
+                None => crate::https::send(config, request, self.resolve(config)).await,
             }
         };
         let response = match tokio::time::timeout(timeout, call).await {
@@ -100,6 +110,58 @@ impl Webhooks {
             ));
         }
         serde_json::from_slice(response.body()).map_err(|error| error.to_string())
+    }
+}
+
+impl Webhooks {
+    /// Where a Service's port leads: a ready endpoint, else its cluster IP (K-191).
+    fn resolve(&self, config: &Value) -> Option<(String, u16)> {
+        let wanted = config.get("service")?;
+        let text = |value: &Value, pointer: &str| {
+            value
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (namespace, name) = (text(wanted, "/namespace"), text(wanted, "/name"));
+        let number = wanted.get("port").and_then(Value::as_u64).unwrap_or(443);
+        let service = self.storage.get("services", &namespace, &name)?.value();
+        let ports = service.pointer("/spec/ports").and_then(Value::as_array)?;
+        let port = ports
+            .iter()
+            .find(|port| port.get("port").and_then(Value::as_u64) == Some(number))?;
+        let port_name = text(port, "/name");
+        let (slices, _) = self
+            .storage
+            .list("endpointslices.discovery.k8s.io", Some(&namespace));
+        let own = slices
+            .iter()
+            .filter(|slice| slice.label("kubernetes.io/service-name") == Some(name.as_str()));
+        for slice in own.map(|slice| slice.value()) {
+            let list = |key: &str| {
+                slice
+                    .get(key)
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            let target = list("ports")
+                .iter()
+                .find(|port| text(port, "/name") == port_name)
+                .and_then(|port| port.get("port")?.as_u64());
+            let ready = list("endpoints").into_iter().find(|endpoint| {
+                endpoint
+                    .pointer("/conditions/ready")
+                    .and_then(Value::as_bool)
+                    .unwrap_or(true)
+            });
+            if let (Some(target), Some(endpoint)) = (target, ready) {
+                return Some((text(&endpoint, "/addresses/0"), u16::try_from(target).ok()?));
+            }
+        }
+        let ip = text(&service, "/spec/clusterIP");
+        (!ip.is_empty() && ip != "None").then_some((ip, u16::try_from(number).ok()?))
     }
 }
 

@@ -69,7 +69,7 @@ impl Inner {
         object: &Arc<Stored>,
     ) -> Result<Bytes, ApiError> {
         if resource.is_stored_form(object.revision) {
-            return Ok(object.bytes.clone());
+            return Ok(object.bytes());
         }
         Ok(self.load(resource, object).await?.to_string().into())
     }

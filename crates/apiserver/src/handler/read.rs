@@ -222,8 +222,7 @@ fn whole(resource: &Resource, metadata: Value, items: Vec<Value>) -> Value {
 
 /// A list put together from stored bytes.
 fn join(resource: &Resource, metadata: &Value, items: &[Arc<Stored>]) -> Vec<u8> {
-    let size: usize = items.iter().map(|object| object.bytes.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
+    let mut out = Vec::with_capacity(items.len() * 1024 + 256);
     let head = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
         json!(resource.list_kind),
@@ -234,7 +233,7 @@ fn join(resource: &Resource, metadata: &Value, items: &[Arc<Stored>]) -> Vec<u8>
         if index > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(&object.bytes);
+        out.extend_from_slice(&object.bytes());
     }
     out.extend_from_slice(b"]}");
     out

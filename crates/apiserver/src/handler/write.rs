@@ -16,7 +16,7 @@ use crate::error::{ApiError, Cause};
 use crate::patch;
 use crate::registry::{Backing, Resource};
 use crate::server::Inner;
-use crate::storage::{Draft, Refused, Stored};
+use crate::storage::{Draft, Pairs, Refused, Stored};
 use crate::target::Path;
 
 const NAME_ATTEMPTS: usize = 8;
@@ -305,7 +305,7 @@ impl Inner {
         resource: &Resource,
         mut object: Value,
     ) -> Result<Draft, ApiError> {
-        let mut fields = Vec::new();
+        let mut fields: Vec<(String, String)> = Vec::new();
         match &resource.backing {
             Backing::BuiltIn(kind, _) => {
                 if !kind.storage.is_empty() {
@@ -320,7 +320,7 @@ impl Inner {
                 };
                 for name in names {
                     if let Some(text) = field_text(kind.plural, &object, name) {
-                        fields.push(((*name).into(), text.into()));
+                        fields.push(((*name).to_owned(), text));
                     }
                 }
             }
@@ -340,12 +340,17 @@ impl Inner {
                     let path = path.trim_start_matches('.');
                     let value = path.split('.').try_fold(&object, |at, key| at.get(key));
                     if let Some(text) = value.and_then(plain) {
-                        fields.push((path.into(), text.into()));
+                        fields.push((path.to_owned(), text));
                     }
                 }
             }
         }
-        Ok(Draft::new(&object, fields.into()))
+        let fields = Pairs::new(
+            fields
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str())),
+        );
+        Ok(Draft::new(&object, fields))
     }
 
     /// `PUT`.

@@ -12,14 +12,20 @@ use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
-pub use object::{Draft, Stored};
+pub use object::{Draft, Pairs, Stored};
 use watch::Slot;
 pub use watch::Watcher;
 
 /// How long changes stay available to watchers (K-138 asks for 75 s).
 const HISTORY_AGE: Duration = Duration::from_secs(90);
 /// Superseded bytes kept per resource; beyond it old changes go early.
-const HISTORY_BYTES: usize = 24 << 20;
+const HISTORY_BYTES: usize = 16 << 20;
+/// Content up to this size in all stays as it is; beyond it, what has not changed lately is compressed.
+const PLAIN_BYTES: usize = 24 << 20;
+/// Smaller objects are not worth it.
+const LEAST_PACKED: usize = 512;
+/// Objects compressed in one round.
+const PACKED_PER_ROUND: usize = 8000;
 
 /// One write, as watchers see it.
 #[derive(Debug)]
@@ -388,6 +394,48 @@ impl Storage {
         }
     }
 
+    /// Compresses objects that have not changed since revision `settled`, if there is much content in memory.
+    pub fn pack(&self, settled: u64) {
+        let candidates: Vec<(Arc<str>, Arc<Stored>)> = {
+            let state = self.read();
+            let objects = || {
+                state
+                    .collections
+                    .iter()
+                    .flat_map(|(name, c)| c.items.values().map(move |o| (name, o)))
+            };
+            let total: usize = objects().map(|(_, object)| object.plain_len()).sum();
+            if total <= PLAIN_BYTES {
+                return;
+            }
+            objects()
+                .filter(|(_, object)| {
+                    object.revision <= settled && object.plain_len() >= LEAST_PACKED
+                })
+                .take(PACKED_PER_ROUND)
+                .map(|(name, object)| (Arc::clone(name), Arc::clone(object)))
+                .collect()
+        };
+        for batch in candidates.chunks(256) {
+            let packed: Vec<_> = batch
+                .iter()
+                .map(|(name, object)| (name, object.pack()))
+                .collect();
+            let mut state = self.write();
+            for (name, object) in packed {
+                let Some(object) = object else { continue };
+                let slot = state.collections.get_mut(name).and_then(|collection| {
+                    collection
+                        .items
+                        .get_mut(&key(&object.namespace, &object.name))
+                });
+                if let Some(slot) = slot.filter(|slot| slot.revision == object.revision) {
+                    *slot = Arc::new(object);
+                }
+            }
+        }
+    }
+
     /// Waits for all writes, then stops writing to disk.
     pub async fn close(&self) {
         if let Some(disk) = &self.disk {
@@ -434,7 +482,7 @@ impl State {
 impl Change {
     /// Bytes that only the log keeps alive.
     fn weight(&self) -> usize {
-        256 + self.before.as_ref().map_or(0, |before| before.bytes.len())
+        256 + self.before.as_ref().map_or(0, |before| before.plain_len())
     }
 }
 

@@ -1,9 +1,50 @@
 //! A stored object: its bytes, and the fields that selectors, preconditions and deletion look at.
 
+use std::io::{Read as _, Write as _};
+
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde_json::{Map, Value};
 
-type Pairs = Box<[(Box<str>, Box<str>)]>;
+/// Key and value pairs in one allocation: there are many objects, and each has labels.
+#[derive(Clone, Debug, Default)]
+pub struct Pairs(Box<str>);
+
+impl Pairs {
+    /// Joins pairs; neither keys nor values may contain NUL, so those that do are left out.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = String::new();
+        for (key, value) in pairs {
+            if !key.contains('\0') && !value.contains('\0') {
+                for part in [key, value] {
+                    text.push_str(part);
+                    text.push('\0');
+                }
+            }
+        }
+        Self(text.into_boxed_str())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        let mut parts = self.0.split_terminator('\0');
+        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            if name == key {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// The JSON of an object.
+#[derive(Clone, Debug)]
+enum Content {
+    Plain(Bytes),
+    /// Compressed, because nothing has happened to the object for a while; and the length of the JSON.
+    Packed(Box<[u8]>, u32),
+}
 
 /// One version of one object.
 #[derive(Debug)]
@@ -22,8 +63,7 @@ pub struct Stored {
     pub fields: Pairs,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// The object as JSON in its storage version.
-    pub bytes: Bytes,
+    content: Content,
     /// Where in `bytes` the digits of the resource version are.
     revision_at: u32,
 }
@@ -63,18 +103,11 @@ impl Draft {
         let labels = metadata
             .get("labels")
             .and_then(Value::as_object)
-            .map(|labels| {
-                labels
-                    .iter()
-                    .map(|(key, value)| {
-                        (
-                            key.as_str().into(),
-                            value.as_str().unwrap_or_default().into(),
-                        )
-                    })
-                    .collect()
-            })
-            .unwrap_or_default();
+            .into_iter()
+            .flatten();
+        let labels = Pairs::new(
+            labels.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default())),
+        );
         let (bytes, revision_at) = serialise(object);
         Self {
             namespace: text("namespace"),
@@ -100,22 +133,48 @@ impl Draft {
             labels: self.labels,
             fields: self.fields,
             deleting: self.deleting,
-            bytes,
+            content: Content::Plain(bytes),
             revision_at: self.revision_at as u32,
         }
     }
 }
 
 impl Stored {
-    /// The parsed object.
-    pub fn value(&self) -> Value {
-        // The bytes were made by this module from a `Value`.
-        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    /// The object as JSON in its storage version.
+    pub fn bytes(&self) -> Bytes {
+        match &self.content {
+            Content::Plain(bytes) => bytes.clone(),
+            Content::Packed(packed, length) => {
+                let mut out = Vec::with_capacity(*length as usize);
+                // `pack` made it.
+                let _ = DeflateDecoder::new(&packed[..]).read_to_end(&mut out);
+                out.into()
+            }
+        }
     }
 
-    /// The same content under another revision, as a deletion event carries it (K-136).
-    pub fn at_revision(&self, revision: u64) -> Self {
-        let old = self.revision.to_string().len();
+    /// Bytes of content in memory that packing could save.
+    pub(super) fn plain_len(&self) -> usize {
+        match &self.content {
+            Content::Plain(bytes) => bytes.len(),
+            Content::Packed(..) => 0,
+        }
+    }
+
+    /// The same object with its JSON compressed.
+    pub(super) fn pack(&self) -> Option<Self> {
+        let Content::Plain(bytes) = &self.content else {
+            return None;
+        };
+        let mut encoder =
+            DeflateEncoder::new(Vec::with_capacity(bytes.len() / 3), Compression::fast());
+        encoder.write_all(bytes).ok()?;
+        let packed = encoder.finish().ok()?.into_boxed_slice();
+        let length = u32::try_from(bytes.len()).ok()?;
+        Some(self.with(Content::Packed(packed, length), self.revision))
+    }
+
+    fn with(&self, content: Content, revision: u64) -> Self {
         Self {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -124,14 +183,27 @@ impl Stored {
             labels: self.labels.clone(),
             fields: self.fields.clone(),
             deleting: self.deleting,
-            bytes: splice(&self.bytes, self.revision_at as usize, old, revision),
+            content,
             revision_at: self.revision_at,
         }
     }
 
+    /// The parsed object.
+    pub fn value(&self) -> Value {
+        // The bytes were made by this module from a `Value`.
+        serde_json::from_slice(&self.bytes()).unwrap_or_default()
+    }
+
+    /// The same content under another revision, as a deletion event carries it (K-136).
+    pub fn at_revision(&self, revision: u64) -> Self {
+        let old = self.revision.to_string().len();
+        let bytes = splice(&self.bytes(), self.revision_at as usize, old, revision);
+        self.with(Content::Plain(bytes), revision)
+    }
+
     /// One label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        lookup(&self.labels, key)
+        self.labels.get(key)
     }
 
     /// One selectable field.
@@ -139,53 +211,30 @@ impl Stored {
         match path {
             "metadata.name" => Some(&self.name),
             "metadata.namespace" => Some(&self.namespace),
-            _ => lookup(&self.fields, path),
+            _ => self.fields.get(path),
         }
     }
 
     pub(super) fn record(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len() + 128);
+        let bytes = self.bytes();
+        let mut out = Vec::with_capacity(bytes.len() + self.fields.0.len() + 12);
         out.extend_from_slice(&self.revision.to_le_bytes());
-        let count = self.fields.len() as u32;
-        out.extend_from_slice(&count.to_le_bytes());
-        for (key, value) in &self.fields {
-            for part in [key, value] {
-                out.extend_from_slice(&(part.len() as u32).to_le_bytes());
-                out.extend_from_slice(part.as_bytes());
-            }
-        }
-        out.extend_from_slice(&self.bytes);
+        out.extend_from_slice(&(self.fields.0.len() as u32).to_le_bytes());
+        out.extend_from_slice(self.fields.0.as_bytes());
+        out.extend_from_slice(&bytes);
         out
     }
 
     /// Reads what [`Stored::record`] wrote.
     pub(super) fn from_record(record: &[u8]) -> Option<Self> {
-        let mut rest = record;
-        let mut take = |count: usize| {
-            let (head, tail) = rest.split_at_checked(count)?;
-            rest = tail;
-            Some(head)
-        };
-        let revision = u64::from_le_bytes(take(8)?.try_into().ok()?);
-        let count = u32::from_le_bytes(take(4)?.try_into().ok()?);
-        let mut fields = Vec::new();
-        for _ in 0..count {
-            let mut part = || -> Option<Box<str>> {
-                let length = u32::from_le_bytes(take(4)?.try_into().ok()?);
-                Some(std::str::from_utf8(take(length as usize)?).ok()?.into())
-            };
-            fields.push((part()?, part()?));
-        }
-        let object: Value = serde_json::from_slice(rest).ok()?;
-        Some(Draft::new(&object, fields.into()).into_stored(revision))
+        let (revision, rest) = record.split_at_checked(8)?;
+        let (length, rest) = rest.split_at_checked(4)?;
+        let (fields, json) =
+            rest.split_at_checked(u32::from_le_bytes(length.try_into().ok()?) as usize)?;
+        let fields = Pairs(std::str::from_utf8(fields).ok()?.into());
+        let object: Value = serde_json::from_slice(json).ok()?;
+        Some(Draft::new(&object, fields).into_stored(u64::from_le_bytes(revision.try_into().ok()?)))
     }
-}
-
-fn lookup<'a>(pairs: &'a [(Box<str>, Box<str>)], key: &str) -> Option<&'a str> {
-    pairs
-        .iter()
-        .find(|(name, _)| **name == *key)
-        .map(|(_, value)| &**value)
 }
 
 fn splice(bytes: &[u8], at: usize, old: usize, revision: u64) -> Bytes {
@@ -249,4 +298,40 @@ fn write_entry(out: &mut Vec<u8>, key: &str, value: &Value) {
     let _ = serde_json::to_writer(&mut *out, key);
     out.push(b':');
     let _ = serde_json::to_writer(&mut *out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn objects_survive_packing_recording_and_a_change_of_revision() {
+        // K-048, K-136
+        let object = json!({
+            "kind": "Pod", "apiVersion": "v1",
+            "metadata": {"name": "n", "namespace": "s", "uid": "u", "labels": {"a": "b", "c": ""}, "resourceVersion": "5"},
+            "spec": {"nodeName": "x", "text": "\"resourceVersion\":\"7\""},
+        });
+        let stored = Draft::new(&object, Pairs::new([("spec.nodeName", "x")])).into_stored(99);
+        let later = stored.pack().unwrap().at_revision(12345);
+        let back = Stored::from_record(&later.record()).unwrap();
+        for (version, revision) in [(&stored, 99), (&later, 12345), (&back, 12345)] {
+            let mut expected = object.clone();
+            expected["metadata"]["resourceVersion"] = revision.to_string().into();
+            assert_eq!(version.value(), expected);
+            assert_eq!(
+                (version.label("a"), version.label("c"), version.label("d")),
+                (Some("b"), Some(""), None)
+            );
+            assert_eq!(
+                (
+                    version.field("spec.nodeName"),
+                    version.field("metadata.name")
+                ),
+                (Some("x"), Some("n"))
+            );
+            assert_eq!(version.revision, revision);
+        }
+    }
 }
