@@ -5,12 +5,10 @@
 //! program that embeds a node calls [`launcher_main`] first of all, before it starts any thread:
 //!
 //! ```no_run
-//! fn main() {
-//!     if std::env::args_os().nth(1).is_some_and(|argument| argument == tektite_node::LAUNCH_ARGUMENT) {
-//!         tektite_node::launcher_main();
-//!     }
-//!     // … the rest of the program
+//! if std::env::args_os().nth(1).is_some_and(|argument| argument == tektite_node::LAUNCH_ARGUMENT) {
+//!     tektite_node::launcher_main();
 //! }
+//! // … the rest of the program
 //! ```
 //!
 //! The crate knows no Tekton kind. Behaviour follows `parity/kubernetes.md`, sections 13 to 15 (the `K-` rows).

@@ -88,7 +88,8 @@ impl Node {
             path: options.data_dir.clone(),
             source,
         })?;
-        let network = Network::start(options.network, &launcher, &layout);
+        let bridge = format!("tektite{:08x}", hash(&layout.pods()) as u32);
+        let network = Network::start(options.network, &launcher, &bridge).await;
         let (network, network_warning) = (network.network, network.warning);
         let shared = Arc::new(Shared::new(Parts {
             name: options.name.clone(),
@@ -133,6 +134,11 @@ impl Node {
     /// Name of the Node object.
     pub fn name(&self) -> &str {
         &self.inner.shared.name
+    }
+
+    /// Whether pods share this machine's network instead of having their own.
+    pub fn shares_network(&self) -> bool {
+        self.inner.shared.network.is_none()
     }
 
     /// The log of one container; with `follow` it ends when that instance of the container ends (K-328).
@@ -213,9 +219,6 @@ impl Node {
             self.inner.shared.launcher().end().await;
             let memory = self.inner.shared.layout.memory_root();
             let _ = fs::remove_dir_all(memory);
-            if let Some(network) = &self.inner.shared.network {
-                network.remove();
-            }
         }
     }
 }
@@ -450,13 +453,11 @@ fn memory_directory(data_dir: &Path) -> Option<PathBuf> {
     if kind != nix::sys::statfs::TMPFS_MAGIC {
         return None;
     }
-    let hash = data_dir
-        .to_string_lossy()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-    let path = shm.join(format!("tektite-{}-{hash:x}", nix::unistd::geteuid()));
+    let path = shm.join(format!(
+        "tektite-{}-{:x}",
+        nix::unistd::geteuid(),
+        hash(data_dir)
+    ));
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => Some(path),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -468,6 +469,14 @@ fn memory_directory(data_dir: &Path) -> Option<PathBuf> {
         }
         Err(_) => None,
     }
+}
+
+/// A name for what belongs to a directory, stable across restarts.
+fn hash(path: &Path) -> u64 {
+    let bytes = path.to_string_lossy();
+    bytes.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {

@@ -1,5 +1,6 @@
 //! What survives the end of a node's process, and what must not.
 
+#[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
 use std::process::{Command, Stdio};

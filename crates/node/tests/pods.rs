@@ -1,5 +1,6 @@
 //! Pods as real containers of this machine's own root file system, against a fake API.
 
+#[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
 use serde_json::json;
@@ -370,5 +371,105 @@ async fn the_host_image_shows_the_machine_and_protects_it() {
     assert!(log.starts_with("shell\nx\n"), "{log}");
     assert!(!log.contains("pods"), "{log}");
     assert!(!std::path::Path::new("/etc/tektite-test").exists());
+    world.end().await;
+}
+
+// K-293, K-295
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_with_probes_is_ready_once_they_succeed_and_restarted_once_they_fail() {
+    if !possible("a_container_with_probes_is_ready_once_they_succeed_and_restarted_once_they_fail")
+    {
+        return;
+    }
+    let world = World::start().await;
+    let exec = |file: &str| json!({"exec": {"command": ["test", "-e", file]}, "periodSeconds": 1, "failureThreshold": 1});
+    let mut ready = sh(
+        "c",
+        "touch /started; until [ -s /d/go ]; do sleep 0.01; done; touch /ready; sleep 1000",
+    );
+    ready["startupProbe"] = json!({"exec": {"command": ["test", "-e", "/started"]}, "periodSeconds": 1, "failureThreshold": 30});
+    ready["readinessProbe"] = exec("/ready");
+    ready["volumeMounts"] = json!([{"name": "d", "mountPath": "/d"}]);
+    let path = world.pod(
+        "r",
+        json!({"containers": [ready], "volumes": [{"name": "d", "downwardAPI": {"items": [
+        {"path": "go", "fieldRef": {"fieldPath": "metadata.annotations['go']"}}]}}]}),
+    );
+    let mut dying = sh("c", "sleep 1000");
+    dying["livenessProbe"] = exec("/none");
+    let dead = world.pod(
+        "d",
+        json!({"containers": [dying], "terminationGracePeriodSeconds": 0}),
+    );
+    let is = |field: &'static str| {
+        move |pod: Option<&serde_json::Value>| {
+            pod.is_some_and(|pod| pod["status"]["containerStatuses"][0][field] == true)
+        }
+    };
+    let pod = world.api.until(&path, is("started")).await.expect("a pod");
+    assert_eq!(pod["status"]["containerStatuses"][0]["ready"], false);
+    world.api.change(&path, |pod| {
+        pod["metadata"]["annotations"] = json!({"go": "x"})
+    });
+    world.api.until(&path, is("ready")).await;
+    let pod = world.phase(&dead, "Failed").await;
+    assert_eq!(state(&pod, "c")["terminated"]["exitCode"], 137);
+    assert!(world.api.writes("pods/r/status") <= 5);
+    world.end().await;
+}
+
+// K-323, K-267
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_has_a_network_of_its_own_and_reaches_the_machine() {
+    if !possible("a_pod_has_a_network_of_its_own_and_reaches_the_machine") {
+        return;
+    }
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0")
+        .await
+        .expect("a socket");
+    let port = listener.local_addr().expect("an address").port();
+    let world = World::start_bridged().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, from) = listener.accept().await.expect("a connection");
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello\n")
+            .await
+            .expect("written");
+        from.ip().to_string()
+    });
+    let script = format!(
+        "grep -c : /proc/net/dev; exec 3<>/dev/tcp/${{IP%.*}}.1/{port}; cat <&3; grep $IP /etc/hosts"
+    );
+    let path = world.pod(
+        "p",
+        json!({"containers": [{"name": "c", "image": "host", "command": ["bash", "-c", script],
+        "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}]}),
+    );
+    let pod = world
+        .api
+        .until(&path, |pod| {
+            pod.is_some_and(|pod| {
+                matches!(
+                    pod["status"]["phase"].as_str(),
+                    Some("Succeeded" | "Failed")
+                )
+            })
+        })
+        .await
+        .expect("a pod");
+    let address = pod["status"]["podIP"]
+        .as_str()
+        .unwrap_or_default()
+        .to_string();
+    let log = world.log("p", "c").await;
+    if world.node.shares_network() {
+        eprintln!("skipped: this machine cannot make networks for pods");
+    } else {
+        assert_eq!(
+            log,
+            format!("2\nhello\n{address}\tp\n"),
+            "lo and eth0 and the machine's answer"
+        );
+        assert_eq!(server.await.expect("served"), address);
+    }
     world.end().await;
 }

@@ -178,13 +178,14 @@ impl Group {
 
     /// Removes the directories; those still busy with exiting processes are tried a few times.
     pub fn remove(&self) -> bool {
-        self.directories
-            .iter()
-            .map(|directory| match fs::remove_dir(directory) {
+        let mut gone = true;
+        for directory in &self.directories {
+            gone &= match fs::remove_dir(directory) {
                 Ok(()) => true,
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
-            })
-            .fold(true, |all, one| all && one)
+            };
+        }
+        gone
     }
 }
 

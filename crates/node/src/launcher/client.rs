@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::protocol::{
     Call, ExecRequest, Exit, Failure, Greeting, Message, Reply, Request, RunRequest,
-    SandboxRequest, VERSION,
+    SandboxRequest, Uplink, VERSION,
 };
 use super::reactor::SOCKET;
 
@@ -109,6 +109,19 @@ impl Launcher {
     /// What the launcher said of itself when connected.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
+    }
+
+    /// The bridge of the pods.
+    pub async fn network(&self, name: &str) -> Result<Uplink, Failure> {
+        match self
+            .ask(Request::Network {
+                name: name.to_string(),
+            })
+            .await?
+        {
+            Reply::Network(uplink) => Ok(uplink),
+            _ => Err(Failure::new("unexpected answer of the launcher")),
+        }
     }
 
     pub async fn sandbox(&self, request: SandboxRequest) -> Result<(), Failure> {

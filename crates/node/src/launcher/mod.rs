@@ -12,11 +12,13 @@
 mod cgroup;
 mod client;
 mod executor;
+mod nat;
 pub(crate) mod network;
 pub(crate) mod protocol;
 mod reactor;
 mod sandbox;
 mod scratch;
+mod uplink;
 mod user_namespace;
 mod worker;
 

@@ -45,7 +45,8 @@ impl Route {
         Ok(Self { socket })
     }
 
-    /// A veth pair: the host's end attached to `bridge` and up, the other end `peer` up in the namespace `target`.
+    /// A veth pair: the host's end attached to `bridge` and up, the other end `peer` in the namespace `target`, not
+    /// up: the kernel refuses that before both ends exist.
     pub fn add_veth(
         &mut self,
         host: &str,
@@ -60,7 +61,7 @@ impl Route {
             info.text(INFO_KIND, "veth");
             info.nested(INFO_DATA, |data| {
                 data.nested(VETH_PEER, |other| {
-                    other.0.extend_from_slice(&Payload::link(0, UP).0);
+                    other.0.extend_from_slice(&Payload::link(0, 0).0);
                     other.text(LINK_NAME, peer);
                     other.bytes(LINK_NET_NS_FD, &target.to_ne_bytes());
                 });
@@ -157,7 +158,7 @@ pub(crate) fn index(name: &str) -> io::Result<u32> {
 }
 
 /// Body of a request: fixed header, then attributes padded to four bytes.
-struct Payload(Vec<u8>);
+pub(super) struct Payload(pub Vec<u8>);
 
 impl Payload {
     fn link(index: u32, up: u32) -> Self {
@@ -168,7 +169,13 @@ impl Payload {
         Self(bytes)
     }
 
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
+    /// Header of a netfilter message.
+    pub fn netfilter(family: u8, resource: u16) -> Self {
+        let [high, low] = resource.to_be_bytes();
+        Self(vec![family, 0, high, low])
+    }
+
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.0
             .extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
@@ -176,7 +183,7 @@ impl Payload {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
-    fn text(&mut self, kind: u16, value: &str) {
+    pub fn text(&mut self, kind: u16, value: &str) {
         let mut terminated = value.as_bytes().to_vec();
         terminated.push(0);
         self.bytes(kind, &terminated);
@@ -186,7 +193,7 @@ impl Payload {
         self.bytes(kind, &value.to_ne_bytes());
     }
 
-    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let mut inner = Self(Vec::new());
         fill(&mut inner);
         self.bytes(kind, &inner.0);

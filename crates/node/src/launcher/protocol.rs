@@ -25,6 +25,8 @@ pub(crate) enum Request {
         bound: bool,
         scrap: Vec<PathBuf>,
     },
+    /// Makes the bridge for pods with a network of their own, or answers with the one there is.
+    Network { name: String },
     /// Makes the namespaces that the containers of a pod share.
     Sandbox(SandboxRequest),
     /// Drops them and unmounts the pod's tmpfs volumes.
@@ -62,6 +64,17 @@ pub(crate) struct Interface {
     pub address: std::net::Ipv4Addr,
     pub prefix: u8,
     pub gateway: std::net::Ipv4Addr,
+}
+
+/// The bridge of the pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Uplink {
+    /// Index of the interface.
+    pub bridge: u32,
+    pub gateway: std::net::Ipv4Addr,
+    pub prefix: u8,
+    /// Why pods do not reach beyond the machine, if they do not.
+    pub no_way_out: Option<String>,
 }
 
 /// A container to create and start.
@@ -150,6 +163,7 @@ pub(crate) enum Message {
 pub(crate) enum Reply {
     Hello(Greeting),
     Done,
+    Network(Uplink),
     Started { pid: i32, warnings: Vec<String> },
     ExecEnded { code: i32, timed_out: bool },
 }

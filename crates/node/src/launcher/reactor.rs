@@ -28,6 +28,7 @@ use super::protocol::{
 };
 use super::sandbox::{self, Sandbox};
 use super::scratch::Scratch;
+use super::uplink::Bridge;
 use super::user_namespace::{self, Users};
 use super::worker;
 
@@ -81,6 +82,7 @@ pub(super) fn serve(directory: &Path, hidden: &[PathBuf]) -> io::Result<()> {
         busy_groups: Vec::new(),
         scrap: Vec::new(),
         ending: false,
+        bridge: None,
     };
     reactor.accept(first)?;
     reactor.run(&listener, &signals)?;
@@ -121,10 +123,13 @@ enum Job {
     },
 }
 
+/// A started process and warnings, or why there is none.
+type Outcome = Result<(i32, Vec<String>), Failure>;
+
 /// What a worker reports; a sandbox worker sends its namespaces along.
 #[derive(Serialize, Deserialize)]
 struct Report {
-    result: Result<(i32, Vec<String>), Failure>,
+    result: Outcome,
 }
 
 struct Container {
@@ -156,6 +161,7 @@ struct Reactor {
     /// Directories to remove at the end, if the node did not get to it.
     scrap: Vec<PathBuf>,
     ending: bool,
+    bridge: Option<Bridge>,
 }
 
 impl Reactor {
@@ -311,6 +317,13 @@ impl Reactor {
                 }
                 Ok(Reply::Hello(self.greeting()))
             }
+            Request::Network { name } => {
+                let made = match self.bridge.take() {
+                    Some(bridge) => Ok(bridge),
+                    None => Bridge::make(&name),
+                };
+                made.map(|bridge| Reply::Network(self.bridge.insert(bridge).uplink().clone()))
+            }
             Request::RemoveSandbox { pod } => {
                 if let Some(sandbox) = self.sandboxes.remove(&pod) {
                     unmount(&sandbox.tmpfs);
@@ -381,6 +394,15 @@ impl Reactor {
     }
 
     fn start_sandbox(&mut self, connection: RawFd, call: u64, request: SandboxRequest) {
+        if self.sandboxes.contains_key(&request.pod) {
+            return self.send(
+                connection,
+                &Message::Reply {
+                    id: call,
+                    result: Ok(Reply::Done),
+                },
+            );
+        }
         for (path, size) in &request.tmpfs {
             let options = format!("mode=1777,size={size}");
             let mounted = nix::mount::mount(
@@ -778,7 +800,7 @@ fn write_exit(file: &Path, exit: &Exit) {
     }
 }
 
-fn receive(channel: &OwnedFd) -> (Result<(i32, Vec<String>), Failure>, Vec<OwnedFd>) {
+fn receive(channel: &OwnedFd) -> (Outcome, Vec<OwnedFd>) {
     let mut bytes = vec![0; 65536];
     let mut control = nix::cmsg_space!([RawFd; 4]);
     let mut slices = [IoSliceMut::new(&mut bytes)];

@@ -80,5 +80,6 @@ fn connect(mut host: network::Route, own: &OwnedFd, interface: &Interface) -> io
     )?;
     network::up("lo")?;
     network::address("eth0", interface.address, interface.prefix)?;
+    network::up("eth0")?;
     network::default_route(interface.gateway)
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -134,6 +135,10 @@ pub(super) fn exec(request: &ExecRequest, scratch: &Scratch) -> Result<i32, Fail
         .try_clone()
         .map_err(|error| failed("open the output", error))?;
     let input = fs::File::open("/dev/null").map_err(|error| failed("open /dev/null", error))?;
+    // The start went past libcontainer's own bookkeeping, which the process has no use for until now.
+    Container::load(scratch.states().join(&request.container))
+        .and_then(|mut container| container.set_status(ContainerStatus::Running).save())
+        .map_err(|error| Failure::new(chain(&error)))?;
     ContainerBuilder::new(request.container.clone(), SyscallType::default())
         .with_executor(Program)
         .with_root_path(scratch.states())

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::future::{join_all, try_join};
+use futures::future::{join, join_all};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount,
@@ -17,8 +17,7 @@ use kube::api::PostParams;
 use crate::container_spec::Place;
 use crate::environment::{Facts, Names, Objects};
 use crate::images::{ImageRequest, PullPolicy, ResolvedImage, RootFilesystem};
-use crate::launcher::protocol::SandboxRequest;
-use crate::network::Lease;
+use crate::launcher::protocol::{Interface, SandboxRequest};
 use crate::shared::Shared;
 use crate::volume_files;
 use crate::volumes::{self, Plan, VolumeAnswers};
@@ -33,7 +32,6 @@ pub(crate) struct Prepared {
     pub images: BTreeMap<String, ResolvedImage>,
     pub etc: PathBuf,
     pub shm: PathBuf,
-    pub lease: Option<Arc<Lease>>,
     pub own_network: bool,
 }
 
@@ -45,20 +43,16 @@ pub(crate) async fn prepare(
     shared: &Arc<Shared>,
     pod: &Pod,
     has_sandbox: bool,
+    interface: Option<Interface>,
 ) -> Result<Prepared, String> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
-    let host_network = spec.host_network == Some(true);
-    let lease = match (&shared.network, host_network) {
-        (Some(network), false) => Some(Arc::new(network.lease(&uid)?)),
-        _ => None,
-    };
     let mut facts = shared.facts.clone();
     facts.hostname = hostname(pod);
     facts.node_name = shared.name.clone();
-    facts.pod_ip = lease.as_ref().map_or_else(
+    facts.pod_ip = interface.as_ref().map_or_else(
         || facts.host_ip.clone(),
-        |lease| lease.interface().address.to_string(),
+        |interface| interface.address.to_string(),
     );
     let etc = shared.layout.pod(&uid).join("etc");
     let shm = shared.layout.pod_memory(&uid).join("shm");
@@ -74,7 +68,7 @@ pub(crate) async fn prepare(
         let request = SandboxRequest {
             pod: uid.clone(),
             hostname: facts.hostname.clone(),
-            network: lease.as_ref().map(|lease| lease.interface().clone()),
+            network: interface.clone(),
             host_ipc: spec.host_ipc == Some(true),
             tmpfs,
         };
@@ -84,9 +78,10 @@ pub(crate) async fn prepare(
             .await
             .map_err(|failure| failure.message)
     };
-    let own_network = lease.is_some();
-    let ((), (places, answers, images)) =
-        try_join(sandbox, set_up_volumes(shared, pod, &facts)).await?;
+    // Both to their ends, even if one fails: a sandbox on its way must not be asked for again.
+    let (sandbox, volumes) = join(sandbox, set_up_volumes(shared, pod, &facts)).await;
+    sandbox?;
+    let (places, answers, images) = volumes?;
     Ok(Prepared {
         facts,
         places,
@@ -94,8 +89,7 @@ pub(crate) async fn prepare(
         images,
         etc,
         shm,
-        lease,
-        own_network,
+        own_network: interface.is_some(),
     })
 }
 

@@ -17,6 +17,7 @@ use super::record::{self, Record};
 use super::start::{StartFailure, Started, start};
 use crate::images::{ImageError, ResolvedImage};
 use crate::launcher::protocol::Exit;
+use crate::network::Lease;
 use crate::shared::{Shared, container_id};
 use crate::status::{self, Ended, PodView, Role, State, View};
 
@@ -108,6 +109,8 @@ pub(crate) struct Worker {
     removed: bool,
     stopping_sidecars: bool,
     deleted_object: bool,
+    /// The pod's address, if its network is its own.
+    lease: Option<Lease>,
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
@@ -180,6 +183,7 @@ impl Worker {
             removed: false,
             stopping_sidecars: false,
             deleted_object: false,
+            lease: None,
         }
     }
 
@@ -366,6 +370,7 @@ impl Worker {
                 self.prepared = Some(prepared);
             }
             Err(reason) => {
+                tracing::warn!(pod = %self.pod.name_any(), %reason, "cannot prepare a pod; trying again");
                 self.event("Warning", "FailedMount", &reason, None);
                 self.prepare_again = Some(Instant::now() + Duration::from_millis(500));
             }
@@ -786,8 +791,20 @@ impl Worker {
     }
 
     fn prepare(&mut self) {
-        self.preparing = true;
         self.prepare_again = None;
+        let host_network = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if let (Some(network), None, false) = (&self.shared.network, &self.lease, host_network) {
+            match network.lease(&self.uid) {
+                Ok(lease) => self.lease = Some(lease),
+                Err(reason) => {
+                    self.event("Warning", "FailedCreatePodSandBox", &reason, None);
+                    self.prepare_again = Some(Instant::now() + Duration::from_secs(1));
+                    return;
+                }
+            }
+        }
+        self.preparing = true;
+        let interface = self.lease.as_ref().map(|lease| lease.interface().clone());
         let (shared, pod, sender, has_sandbox) = (
             self.shared.clone(),
             self.pod.clone(),
@@ -795,7 +812,7 @@ impl Worker {
             self.has_sandbox,
         );
         tokio::spawn(async move {
-            let result = prepare::prepare(&shared, &pod, has_sandbox).await;
+            let result = prepare::prepare(&shared, &pod, has_sandbox, interface).await;
             let _ = sender.send(Event::Prepared(Box::new(result)));
         });
     }

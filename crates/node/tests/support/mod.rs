@@ -49,10 +49,31 @@ impl World {
         Self::start_on(api::Api::new(), directory, Lifetime::Private).await
     }
 
+    /// A private node whose pods have networks of their own.
+    pub async fn start_bridged() -> Self {
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        Self::start_with(
+            api::Api::new(),
+            directory,
+            Lifetime::Private,
+            NetworkMode::Bridge,
+        )
+        .await
+    }
+
     pub async fn start_on(
         api: api::Api,
         directory: Arc<tempfile::TempDir>,
         lifetime: Lifetime,
+    ) -> Self {
+        Self::start_with(api, directory, lifetime, NetworkMode::Host).await
+    }
+
+    async fn start_with(
+        api: api::Api,
+        directory: Arc<tempfile::TempDir>,
+        lifetime: Lifetime,
+        network: NetworkMode,
     ) -> Self {
         let mut options = NodeOptions::new(
             "here",
@@ -62,7 +83,7 @@ impl World {
         );
         options.launcher = Some(PathBuf::from(env!("CARGO_BIN_EXE_tektite-launcher")));
         options.lifetime = lifetime;
-        options.network = NetworkMode::Host;
+        options.network = network;
         let node = Node::start(options).await.expect("a node");
         Self {
             api,
