@@ -4,7 +4,7 @@
 //! another. Compared are the children that are made (metadata and spec, after admission), the claims, the whole status,
 //! the labels and the reasons of the run's events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};

@@ -56,6 +56,11 @@ impl Work<'_> {
         let names = facts.state[at].names.clone();
         let mut children = Vec::with_capacity(names.len());
         for (number, name) in names.iter().enumerate() {
+            let existing = facts.state[at].children.iter().find(|child| child.name() == name);
+            if let Some(child) = existing {
+                children.push(child.clone());
+                continue;
+            }
             self.fill_in_at_creation(facts, at);
             let mut given = combinations.get(number).cloned().unwrap_or_default();
             given.extend(facts.state[at].task.params.iter().cloned());
@@ -104,6 +109,7 @@ impl Work<'_> {
             children.push(child);
         }
         facts.state[at].children = children;
+        facts.state[at].interrupted = false;
         Ok(())
     }
 

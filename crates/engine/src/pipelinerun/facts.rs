@@ -201,7 +201,8 @@ impl Facts {
             Some(Skip::PipelineTimeout)
         } else if exceeded(self.start, self.timeouts.tasks, self.now) && self.parents_done(at) {
             Some(Skip::TasksTimeout)
-        } else if matrix::has_empty_array(&self.state[at].task) {
+        } else if matrix::has_empty_array(&self.state[at].task) && self.parents_done(at) {
+            // Upstream does not wait for the parents, and then the graph refuses the whole run for good (P-118, P-173).
             Some(Skip::EmptyMatrix)
         } else {
             None
@@ -300,7 +301,7 @@ impl Facts {
         }
         let may_start = |at: &usize| {
             let task = &self.state[*at];
-            task.children.is_empty() && candidates.contains(task.task.name.as_str())
+            task.may_start() && candidates.contains(task.task.name.as_str())
         };
         Ok((0..self.state.len()).filter(may_start).collect())
     }
@@ -311,8 +312,18 @@ impl Facts {
             return Vec::new();
         }
         (0..self.state.len())
-            .filter(|&at| self.is_finally(at) && self.state[at].children.is_empty())
+            .filter(|&at| self.is_finally(at) && self.state[at].may_start())
             .collect()
+    }
+
+    /// Where no task may start any more, those whose start was interrupted end with the children they have.
+    pub(super) fn settle_interrupted(&mut self) {
+        let closing = !self.spec_status.is_empty() || self.is_stopping();
+        for at in 0..self.state.len() {
+            if closing && self.is_task(at) {
+                self.state[at].interrupted = false;
+            }
+        }
     }
 
     /// Whether finally has begun: all tasks are done and a finally task has children.

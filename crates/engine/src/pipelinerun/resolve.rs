@@ -16,7 +16,11 @@ use crate::decision::{
     FailureKind, Found, Known, Query, RemoteKind, RemoteObject, RemoteRef, Verification,
 };
 use crate::matrix;
+use crate::references;
 use crate::when::Evaluated;
+
+/// More children than any task may have: upstream has no limit here and runs out of memory (P-200).
+const MAX_FAN_OUT: usize = 10_000;
 
 /// Why a task is not resolved.
 enum Unresolved {
@@ -39,14 +43,8 @@ impl Work<'_> {
         if !self.inquiry.needs().is_empty() {
             return Err(Stop::Ask);
         }
-        let started = |task: &&PipelineTask| {
-            self.run
-                .status
-                .child_references
-                .iter()
-                .any(|child| child.pipeline_task_name == task.name)
-        };
-        let (begun, waiting): (Vec<_>, Vec<_>) = tasks().partition(started);
+        let (begun, waiting): (Vec<_>, Vec<_>) =
+            tasks().partition(|task| self.recorded.contains(&task.name));
         let mut state: Vec<Resolved> = Vec::with_capacity(begun.len() + waiting.len());
         for task in begun.into_iter().chain(waiting) {
             match self.resolve_task(task, &mut state) {
@@ -54,6 +52,7 @@ impl Work<'_> {
                 Err(unresolved) => return Err(self.give_up(&ready.origin, task, unresolved)),
             }
         }
+        fill_in_late(&mut state);
         Ok(state)
     }
 
@@ -180,6 +179,7 @@ impl Work<'_> {
             pipeline: None,
             evaluated: Evaluated::new(),
             gathered: Default::default(),
+            interrupted: false,
         };
         let mut others: Vec<&mut Resolved> = state.iter_mut().collect();
         if let Ok(values) = results::resolve(&resolved, &mut others) {
@@ -189,8 +189,22 @@ impl Work<'_> {
             results::pass(&values).task(&mut resolved.task);
         }
         let number = matrix::of(&resolved.task).map_or(1, matrix::count);
-        let recorded = &self.run.status.child_references;
-        resolved.names = names::children(recorded, resolved.kind, self.name(), &task.name, number);
+        if number > MAX_FAN_OUT {
+            return Err(Unresolved::Other(format!(
+                "matrix of pipeline task {:?} has more than {MAX_FAN_OUT} combinations",
+                task.name
+            )));
+        }
+        let known = &self.run.status.child_references;
+        resolved.names = names::children(known, resolved.kind, self.name(), &task.name, number);
+        if !self.recorded.contains(&task.name) && resolved.names.len() < number {
+            // The controller died between making these and writing them down. Upstream leaves it at that (P-121).
+            let all = names::children(&[], resolved.kind, self.name(), &task.name, number);
+            resolved.interrupted = resolved.names.iter().all(|name| all.contains(name));
+            if resolved.interrupted {
+                resolved.names = all;
+            }
+        }
         resolved.children = resolved
             .names
             .iter()
@@ -326,6 +340,25 @@ impl Work<'_> {
         };
         self.note_verification(verification);
         Ok(found)
+    }
+}
+
+/// A task whose children are recorded but not seen (deleted, or not in the cache yet) counts as not started (P-399), and
+/// one whose children are seen but not recorded comes late in the list. Whoever has no children must know all results
+/// nevertheless, or its when expressions would skip it.
+fn fill_in_late(state: &mut [Resolved]) {
+    for at in 0..state.len() {
+        if !state[at].children.is_empty() {
+            continue;
+        }
+        let references = references::result_refs(&state[at].task);
+        if references.is_empty() {
+            continue;
+        }
+        let mut others: Vec<&mut Resolved> = state.iter_mut().collect();
+        if let Ok(values) = results::values_of(&references, &mut others) {
+            results::pass(&values).task(&mut state[at].task);
+        }
     }
 }
 

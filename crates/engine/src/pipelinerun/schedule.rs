@@ -191,26 +191,7 @@ impl Work<'_> {
 
     /// Creates the children of all tasks whose turn it is.
     fn start_next(&mut self, facts: &mut Facts) -> Result<(), Stop> {
-        let mut next = facts
-            .queue()
-            .map_err(|error| Stop::Permanent(error.to_string()))?;
-        let errors: Vec<(usize, String)> = next
-            .iter()
-            .filter_map(|&at| Some((at, facts.missing_result(at)?)))
-            .collect();
-        if !errors.is_empty() {
-            // P-149: nothing else of the tasks starts in this round.
-            next.clear();
-            for (at, error) in errors {
-                let name = &facts.state[at].task.name;
-                let message = format!("Task {name:?} failed result validation: {error}");
-                self.events
-                    .push(Event::warning("ResultValidationFailed", message));
-                facts.mark_invalid(at, error);
-            }
-            // Upstream keeps what it found before, which can keep finally from starting (P-150).
-            facts.forget_skips();
-        }
+        let mut next = self.next_tasks(facts)?;
         next.extend(self.next_finally(facts)?);
         if self.run.status.finally_start_time.is_none() && facts.finally_has_begun() {
             self.begin_finally(facts);
@@ -233,6 +214,38 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The tasks to start; those among them that lack results are set aside (P-149).
+    fn next_tasks(&mut self, facts: &mut Facts) -> Result<Vec<usize>, Stop> {
+        facts.settle_interrupted();
+        loop {
+            let next = facts
+                .queue()
+                .map_err(|error| Stop::Permanent(error.to_string()))?;
+            let errors: Vec<(usize, String)> = next
+                .iter()
+                .filter_map(|&at| Some((at, facts.missing_result(at)?)))
+                .collect();
+            if errors.is_empty() {
+                return Ok(next);
+            }
+            // Nothing else of the tasks starts in this round. Where all that fail continue on error, upstream holds the
+            // others back in every round to come, until the timeout; we go on with what does not need the results.
+            let stops = errors.iter().any(|(at, _)| !facts.state[*at].continues_on_error());
+            for (at, error) in errors {
+                let name = &facts.state[at].task.name;
+                let message = format!("Task {name:?} failed result validation: {error}");
+                self.events
+                    .push(Event::warning("ResultValidationFailed", message));
+                facts.mark_invalid(at, error);
+            }
+            // Upstream keeps what it found before, which can keep finally from starting (P-150).
+            facts.forget_skips();
+            if stops {
+                return Ok(Vec::new());
+            }
+        }
     }
 
     /// The finally tasks to start, with states and results filled in (P-175, P-179, P-180).

@@ -181,16 +181,25 @@ pub(super) struct Resolved {
     pub evaluated: Evaluated,
     /// Results of all children of a matrixed task, once somebody has asked for one of them (P-160).
     pub gathered: BTreeMap<String, Vec<String>>,
+    /// Some of its children were made and others are still to be, because the controller died in between.
+    pub interrupted: bool,
 }
 
 impl Resolved {
     pub(super) fn succeeded(&self) -> bool {
-        !self.children.is_empty() && self.children.iter().all(Child::succeeded)
+        !self.interrupted
+            && !self.children.is_empty()
+            && self.children.iter().all(Child::succeeded)
     }
 
     /// All children have ended and at least one failed (P-117, P-211).
     pub(super) fn failed(&self) -> bool {
-        self.any_failed() && self.all_ended()
+        !self.interrupted && self.any_failed() && self.all_ended()
+    }
+
+    /// Has children still to be made.
+    pub(super) fn may_start(&self) -> bool {
+        self.interrupted || self.children.is_empty()
     }
 
     pub(super) fn finished(&self) -> bool {
@@ -215,11 +224,13 @@ impl Resolved {
     }
 
     pub(super) fn cancelled(&self) -> bool {
-        self.all_ended() && self.children.iter().any(Child::cancelled)
+        !self.interrupted && self.all_ended() && self.children.iter().any(Child::cancelled)
     }
 
     pub(super) fn timed_out_by_pipeline(&self) -> bool {
-        self.all_ended() && self.children.iter().any(Child::timed_out_by_pipeline)
+        !self.interrupted
+            && self.all_ended()
+            && self.children.iter().any(Child::timed_out_by_pipeline)
     }
 
     pub(super) fn continues_on_error(&self) -> bool {

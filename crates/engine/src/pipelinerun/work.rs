@@ -34,6 +34,8 @@ pub(super) struct Work<'a> {
     pub inquiry: Inquiry<'a>,
     pub effects: Vec<Effect>,
     pub events: Vec<Event>,
+    /// Tasks whose children the stored status knew, before others were found.
+    pub recorded: BTreeSet<String>,
 }
 
 /// Decides from the run as it is stored.
@@ -51,6 +53,7 @@ pub(super) fn decide(
         inquiry: Inquiry::new(&seen.answers),
         effects: Vec::new(),
         events: Vec::new(),
+        recorded: BTreeSet::new(),
     };
     let mut before = stored.succeeded().cloned();
     let result = work.live(&mut before);
@@ -357,6 +360,7 @@ impl Work<'_> {
             .filter_map(|run| mine(&run.metadata, Kind::Pipeline));
         let found: Vec<_> = pipeline_runs.chain(task_runs).chain(custom_runs).collect();
         let known = &mut self.run.status.child_references;
+        self.recorded = known.iter().map(|child| child.pipeline_task_name.clone()).collect();
         if !found.is_empty() {
             for child in found {
                 if !known.iter().any(|known| known.name == child.name) {

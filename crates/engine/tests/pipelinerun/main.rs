@@ -5,6 +5,7 @@ mod endings;
 mod faults;
 mod finally;
 mod matrix;
+mod properties;
 mod results;
 mod scheduling;
 mod workspaces;
