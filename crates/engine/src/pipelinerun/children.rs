@@ -56,7 +56,10 @@ impl Work<'_> {
         let names = facts.state[at].names.clone();
         let mut children = Vec::with_capacity(names.len());
         for (number, name) in names.iter().enumerate() {
-            let existing = facts.state[at].children.iter().find(|child| child.name() == name);
+            let existing = facts.state[at]
+                .children
+                .iter()
+                .find(|child| child.name() == name);
             if let Some(child) = existing {
                 children.push(child.clone());
                 continue;

@@ -274,16 +274,14 @@ impl Facts {
         (0..self.state.len()).all(|at| !self.is_finally(at) || self.is_done(at))
     }
 
-    /// The tasks whose turn it is, in the order of the state (P-117, P-119).
-    ///
-    /// # Errors
-    /// A task is done before its ancestors are (P-118).
-    pub(super) fn queue(&mut self) -> Result<Vec<usize>, DoneTooEarly> {
+    /// The tasks whose turn it is, in the order of the state (P-117, P-119); and the fault if a task is done before its
+    /// ancestors are (P-118).
+    pub(super) fn queue(&mut self) -> (Vec<usize>, Option<DoneTooEarly>) {
         if matches!(
             self.spec_status.as_str(),
             PipelineRunSpec::CANCELLED | PipelineRunSpec::CANCELLED_RUN_FINALLY
         ) {
-            return Ok(Vec::new());
+            return (Vec::new(), None);
         }
         let mut done = Vec::new();
         for at in 0..self.state.len() {
@@ -295,15 +293,15 @@ impl Facts {
             .iter()
             .map(|&at| self.state[at].task.name.as_str())
             .collect();
-        let candidates = self.tasks.candidates(&names)?;
+        let (candidates, fault) = self.tasks.candidates(&names);
         if self.is_stopping() || self.spec_status == PipelineRunSpec::STOPPED_RUN_FINALLY {
-            return Ok(Vec::new());
+            return (Vec::new(), fault);
         }
         let may_start = |at: &usize| {
             let task = &self.state[*at];
             task.may_start() && candidates.contains(task.task.name.as_str())
         };
-        Ok((0..self.state.len()).filter(may_start).collect())
+        ((0..self.state.len()).filter(may_start).collect(), fault)
     }
 
     /// The finally tasks not started yet, once all tasks are done (P-175).

@@ -8,6 +8,10 @@ use tektite_api::v1beta1::CustomRun;
 use crate::decision::{Answers, Refusal};
 
 /// What a controller has seen around a PipelineRun.
+///
+/// Caches may lag, with two limits. The run and its children are at least as new as what this very controller has
+/// written or made; after a start it has listed everything. And a child that `status.childReferences` names but no cache
+/// holds has been looked up in the API, since one that is missing here counts as deleted and is made again (P-399).
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// Every TaskRun of the run's namespace with labels `tekton.dev/pipelineRun=<name>` and

@@ -220,19 +220,22 @@ impl Work<'_> {
     fn next_tasks(&mut self, facts: &mut Facts) -> Result<Vec<usize>, Stop> {
         facts.settle_interrupted();
         loop {
-            let next = facts
-                .queue()
-                .map_err(|error| Stop::Permanent(error.to_string()))?;
+            let (next, fault) = facts.queue();
             let errors: Vec<(usize, String)> = next
                 .iter()
                 .filter_map(|&at| Some((at, facts.missing_result(at)?)))
                 .collect();
+            let stops = errors
+                .iter()
+                .any(|(at, _)| !facts.state[*at].continues_on_error());
+            if let Some(fault) = fault.filter(|_| stops || errors.is_empty()) {
+                return Err(Stop::Permanent(fault.to_string()));
+            }
             if errors.is_empty() {
                 return Ok(next);
             }
             // Nothing else of the tasks starts in this round. Where all that fail continue on error, upstream holds the
             // others back in every round to come, until the timeout; we go on with what does not need the results.
-            let stops = errors.iter().any(|(at, _)| !facts.state[*at].continues_on_error());
             for (at, error) in errors {
                 let name = &facts.state[at].task.name;
                 let message = format!("Task {name:?} failed result validation: {error}");

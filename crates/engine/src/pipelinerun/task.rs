@@ -187,9 +187,7 @@ pub(super) struct Resolved {
 
 impl Resolved {
     pub(super) fn succeeded(&self) -> bool {
-        !self.interrupted
-            && !self.children.is_empty()
-            && self.children.iter().all(Child::succeeded)
+        !self.interrupted && !self.children.is_empty() && self.children.iter().all(Child::succeeded)
     }
 
     /// All children have ended and at least one failed (P-117, P-211).

@@ -360,7 +360,10 @@ impl Work<'_> {
             .filter_map(|run| mine(&run.metadata, Kind::Pipeline));
         let found: Vec<_> = pipeline_runs.chain(task_runs).chain(custom_runs).collect();
         let known = &mut self.run.status.child_references;
-        self.recorded = known.iter().map(|child| child.pipeline_task_name.clone()).collect();
+        self.recorded = known
+            .iter()
+            .map(|child| child.pipeline_task_name.clone())
+            .collect();
         if !found.is_empty() {
             for child in found {
                 if !known.iter().any(|known| known.name == child.name) {

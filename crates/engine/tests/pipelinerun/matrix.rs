@@ -185,7 +185,9 @@ fn a_fan_out_of_which_part_is_gone_is_not_completed_again() {
 fn a_fan_out_that_was_interrupted_before_it_was_written_down_is_completed() {
     // Unlike P-121.
     let mut world = World::of_pipeline(json!({"tasks": [matrixed("m", json!(["1", "2", "3"]))]}));
-    world.refuse.push(("\"run-m-1\"".into(), 500, "away".into()));
+    world
+        .refuse
+        .push(("\"run-m-1\"".into(), 500, "away".into()));
     world.reconcile();
     assert_eq!(world.made(), ["run-m-0"]);
     world.refuse.clear();
@@ -199,7 +201,9 @@ fn a_fan_out_that_was_interrupted_before_it_was_written_down_is_completed() {
 #[test]
 fn a_matrix_beyond_all_measure_is_refused() {
     // P-200
-    let params: Vec<Value> = (0..16).map(|i| json!({"name": format!("p{i}"), "value": vec!["x"; 20]})).collect();
+    let params: Vec<Value> = (0..16)
+        .map(|i| json!({"name": format!("p{i}"), "value": vec!["x"; 20]}))
+        .collect();
     let names: Vec<String> = (0..16).map(|i| format!("p{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut world = World::of_pipeline(
