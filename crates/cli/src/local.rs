@@ -1,14 +1,30 @@
 //! A cluster inside this process: the API, a node, and Tekton's controllers and webhooks on top.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tektite_cluster::{Cluster, ClusterOptions, StartError};
+use tektite_controller::{
+    ConfigHandle, Controller, ControllerOptions, InstallOptions, WEBHOOK_SERVICE,
+};
+use tektite_oci::{BuiltInFile, ImageStore, StoreOptions};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::connect::Connection;
+use crate::data_dir::{self, IMAGE_MAP, IMAGES};
 use crate::exit::{Exit, Failure};
+use crate::image_configs::StoreConfigs;
 
-/// What kind of cluster.
+/// The program that orders the steps of every pod.
+const ENTRYPOINT: &[u8] = include_bytes!(env!("TEKTITE_ENTRYPOINT"));
+/// The image that carries it into pods.
+const ENTRYPOINT_IMAGE: &str = "tektite/entrypoint";
+
+/// A private cluster.
 #[derive(Debug, Clone, Default)]
-pub struct LocalOptions {
+pub struct PrivateOptions {
     /// The namespace to work in.
     pub namespace: String,
     /// Files that map image names to others.
@@ -29,30 +45,125 @@ pub struct DurableOptions {
 /// A running cluster; it ends with [`Local::stop`].
 pub struct Local {
     connection: Connection,
+    cluster: Cluster,
+    stop: CancellationToken,
+    controller: JoinHandle<()>,
+    scratch: Option<tempfile::TempDir>,
 }
 
 impl Local {
     /// Starts a private cluster that leaves nothing behind.
-    pub async fn private(options: LocalOptions) -> Result<Self, Failure> {
-        let _ = options;
-        Err(Failure::new(
-            Exit::CannotRun,
-            "the private cluster is not built yet",
-        ))
+    pub async fn private(options: PrivateOptions) -> Result<Self, Failure> {
+        preflight()?;
+        let scratch = tempfile::Builder::new()
+            .prefix("tektite-images-")
+            .tempdir()
+            .map_err(|error| failed(&error))?;
+        let mapping = mapping(&options.image_maps, scratch.path())?;
+        // Images loaded for the local cluster are there for private ones too.
+        let shared = data_dir::default_dir().join(IMAGES);
+        let directory = if shared.is_dir() {
+            shared
+        } else {
+            scratch.path().join(IMAGES)
+        };
+        let store = StoreOptions {
+            mapping_file: Some(mapping),
+            durable: false,
+            ..StoreOptions::default()
+        };
+        let images = ImageStore::open_with(directory, store).map_err(|error| failed(&error))?;
+        let cluster = ClusterOptions {
+            data_dir: None,
+            listen: None,
+            node: true,
+            images,
+        };
+        Self::start(cluster, options.namespace, Some(scratch)).await
     }
 
     /// Starts or restarts the cluster of a data directory.
     pub async fn durable(options: DurableOptions) -> Result<Self, Failure> {
-        let _ = options;
-        Err(Failure::new(
-            Exit::CannotRun,
-            "the local cluster is not built yet",
-        ))
+        if options.node {
+            preflight()?;
+        }
+        let store = StoreOptions {
+            mapping_file: Some(options.data_dir.join(IMAGE_MAP)),
+            ..StoreOptions::default()
+        };
+        let images = ImageStore::open_with(options.data_dir.join(IMAGES), store)
+            .map_err(|error| failed(&error))?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listen = options
+            .listen
+            .or_else(|| last_address(&options.data_dir))
+            .unwrap_or(any);
+        let cluster = ClusterOptions {
+            data_dir: Some(options.data_dir),
+            listen: Some(listen),
+            node: options.node,
+            images,
+        };
+        Self::start(cluster, "default".to_owned(), None).await
     }
 
-    /// Where it serves.
-    pub fn server(&self) -> &str {
-        ""
+    async fn start(
+        options: ClusterOptions,
+        namespace: String,
+        scratch: Option<tempfile::TempDir>,
+    ) -> Result<Self, Failure> {
+        let images = options.images.clone();
+        let file = BuiltInFile {
+            path: "/entrypoint",
+            mode: 0o755,
+            content: ENTRYPOINT,
+        };
+        images
+            .add_built_in(
+                ENTRYPOINT_IMAGE,
+                &[file],
+                tektite_oci::ImageConfig::default(),
+            )
+            .map_err(|error| failed(&error))?;
+        let cluster = Cluster::start(options).await.map_err(refused)?;
+        let client = cluster.client();
+        let config = ConfigHandle::default();
+        let (service_namespace, service) = WEBHOOK_SERVICE;
+        let webhooks = tektite_controller::webhook_router(config.clone());
+        cluster
+            .api_server()
+            .register_service(service_namespace, service, webhooks);
+        if let Err(error) = tektite_controller::install(&client, &InstallOptions::default()).await {
+            cluster.shutdown().await;
+            return Err(failed(&error));
+        }
+        let stop = CancellationToken::new();
+        let options = ControllerOptions {
+            image_configs: Arc::new(StoreConfigs(images)),
+            config,
+            ..ControllerOptions::default()
+        };
+        let running = Controller::run(client.clone(), options, stop.clone());
+        let controller = tokio::spawn(async move {
+            if let Err(error) = running.await {
+                tracing::error!(%error, "the controller ended");
+            }
+        });
+        Ok(Self {
+            connection: Connection { client, namespace },
+            cluster,
+            stop,
+            controller,
+            scratch,
+        })
+    }
+
+    /// Where it serves, if it does.
+    pub fn server(&self) -> String {
+        self.cluster
+            .address()
+            .map(|address| format!("https://{address}"))
+            .unwrap_or_default()
     }
 
     /// How to talk to it.
@@ -61,5 +172,80 @@ impl Local {
     }
 
     /// Stops everything; no container is left.
-    pub async fn stop(self) {}
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.controller.await {
+            tracing::error!(%error, "the controller panicked");
+        }
+        self.cluster.shutdown().await;
+        drop(self.scratch);
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot start the cluster: {error}"))
+}
+
+fn refused(error: StartError) -> Failure {
+    let message = error.to_string();
+    match error {
+        StartError::InUse { .. } => Failure::new(Exit::Refused, message)
+            .hint("use that cluster, stop it with `tektite down`, or give another --data-dir"),
+        StartError::Listen { .. } => Failure::new(Exit::Refused, message)
+            .hint("give a free address with --listen, or leave it out"),
+        StartError::Node(_) => Failure::new(Exit::CannotRun, message),
+        _ => Failure::new(Exit::Failed, message),
+    }
+}
+
+/// Exit 3 with everything that is missing, or one warning for what will not work as usual.
+fn preflight() -> Result<(), Failure> {
+    match tektite_node::preflight() {
+        Ok(capabilities) => {
+            crate::commands::warn(&capabilities.degraded);
+            Ok(())
+        }
+        Err(missing) => Err(Failure::new(Exit::CannotRun, missing.to_string())
+            .hint("`tektite run --kubeconfig FILE` runs the same manifests on a cluster")),
+    }
+}
+
+/// One file of image names out of all that apply; the first to name an image wins.
+fn mapping(files: &[PathBuf], scratch: &Path) -> Result<PathBuf, Failure> {
+    let fallback = data_dir::default_dir().join(IMAGE_MAP);
+    match files {
+        [] => Ok(fallback),
+        [one] => Ok(one.clone()),
+        several => {
+            let mut merged = serde_json::Map::new();
+            for file in several {
+                let unreadable = |error: &dyn std::fmt::Display| {
+                    Failure::new(Exit::Refused, format!("{}: {error}", file.display()))
+                        .hint("an image map is a YAML object: one `name: other` a line")
+                };
+                let text = std::fs::read_to_string(file).map_err(|error| unreadable(&error))?;
+                let value =
+                    crate::manifest::parse_value(&text).map_err(|error| unreadable(&error))?;
+                for (name, other) in value.as_object().cloned().unwrap_or_default() {
+                    merged.entry(name).or_insert(other);
+                }
+            }
+            let path = scratch.join(IMAGE_MAP);
+            std::fs::write(&path, serde_json::Value::Object(merged).to_string())
+                .map_err(|error| failed(&error))?;
+            Ok(path)
+        }
+    }
+}
+
+/// The address of the last `up` on this directory, if it is free.
+fn last_address(data_dir: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(data_dir.join("kubeconfig")).ok()?;
+    let server = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("server: https://"))?;
+    let address: SocketAddr = server.trim_matches('"').parse().ok()?;
+    std::net::TcpListener::bind(address)
+        .is_ok()
+        .then_some(address)
 }

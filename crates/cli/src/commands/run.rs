@@ -12,11 +12,11 @@ use super::cancel::cancel;
 use crate::apply;
 use crate::arguments;
 use crate::connect::{Connection, api_failure, connect};
-use crate::diagnostic::{self, Diagnostic};
+use crate::diagnostic;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::follow::Follower;
 use crate::lint::{self, Strictness};
-use crate::local::{Local, LocalOptions};
+use crate::local::{Local, PrivateOptions};
 use crate::manifest::{self, Document};
 use crate::objects;
 use crate::report::{Destination, Report};
@@ -96,7 +96,7 @@ pub async fn run(arguments: &arguments::Run, plan: Plan) -> Outcome {
         .clone()
         .or(plan.namespace.clone());
     let namespace = wanted.unwrap_or_else(|| "default".to_owned());
-    let local = Local::private(LocalOptions {
+    let local = Local::private(PrivateOptions {
         namespace,
         image_maps: plan.image_maps.clone(),
     })
@@ -223,15 +223,4 @@ async fn final_objects(connection: &Connection, roots: &[Root]) -> Result<Vec<Va
         }
     }
     Ok(objects)
-}
-
-/// One warning for everything that the kernel does not permit.
-pub fn warn(degraded: &[String]) {
-    if !degraded.is_empty() {
-        let warning = Diagnostic::warning(format!(
-            "containers are restricted here: {}",
-            degraded.join("; ")
-        ));
-        print_error(&diagnostic::render(&[warning], Terminal::stderr().look()));
-    }
 }

@@ -32,7 +32,7 @@ pub async fn run(arguments: &Up) -> Outcome {
         node: !arguments.no_node,
     };
     let local = Local::durable(options).await?;
-    let server = local.server().to_owned();
+    let server = local.server();
     UpRecord::write(&directory, &server).map_err(|error| {
         Failure::new(
             Exit::Failed,
