@@ -46,6 +46,8 @@ pub(crate) trait Run: Cached + Clone {
     fn answers(seen: &mut Self::Seen) -> &mut Answers;
     fn refusals(seen: &mut Self::Seen) -> &mut Vec<Refusal>;
     fn decide(&self, seen: &Self::Seen, config: &Config, now: Timestamp) -> Decision<Self::Status>;
+    /// Counts what is to be seen of a run under way.
+    fn count_seen(&self, _world: &World, _seen: &Self::Seen, _config: &Config) {}
     /// Counts a run that has just ended.
     fn count(&self, world: &World, status: &Self::Status, config: &Config);
     /// Puts the run and what belongs to it to sleep, unless something of it still goes on: it is over.
@@ -239,6 +241,9 @@ async fn decide_and_act<R: Run>(
         plan.annotations.extend(decision.annotations);
         if !changed && !moved {
             plan.settled = true;
+            if !has_ended(R::conditions(run.status())) {
+                plan.run.count_seen(world, &seen, config);
+            }
             return Ok(plan);
         }
         if changed {

@@ -73,6 +73,13 @@ impl Run for TaskRun {
         taskrun::reconcile(self, seen, config, now)
     }
 
+    fn count_seen(&self, world: &World, seen: &Observed, config: &Config) {
+        let named = |pod: &&Arc<Pod>| pod.metadata.name.as_deref() == Some(&self.status.pod_name);
+        if let Some(pod) = seen.pods.iter().find(named) {
+            world.options.metrics.pod_seen(self, pod, config);
+        }
+    }
+
     fn count(&self, world: &World, status: &TaskRunStatus, config: &Config) {
         world.options.metrics.task_run_ended(self, status, config);
     }

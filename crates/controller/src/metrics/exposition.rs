@@ -7,9 +7,20 @@ use std::fmt::Write as _;
 pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// Upper bounds of duration histograms, in seconds (T-409, P-387).
-const BOUNDS: [u32; 12] = [
+const SECONDS: [u32; 12] = [
     10, 30, 60, 300, 900, 1800, 3600, 5400, 10800, 21600, 43200, 86400,
 ];
+
+/// Upper bounds of latency histograms, in milliseconds (T-416).
+const MILLISECONDS: [u32; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000];
+
+fn bounds(name: &str) -> &'static [u32] {
+    if name == super::POD_LATENCY {
+        &MILLISECONDS
+    } else {
+        &SECONDS
+    }
+}
 
 /// All that is counted as it happens.
 #[derive(Default)]
@@ -21,7 +32,7 @@ pub(super) struct Series {
 
 #[derive(Default)]
 struct Histogram {
-    buckets: [u64; BOUNDS.len()],
+    buckets: Vec<u64>,
     count: u64,
     sum: f64,
 }
@@ -51,10 +62,12 @@ impl Series {
             .or_default()
             .entry(labels)
             .or_default();
+        let bounds = bounds(name);
+        histogram.buckets.resize(bounds.len(), 0);
         histogram.count += 1;
         histogram.sum += value;
-        for (bucket, bound) in histogram.buckets.iter_mut().zip(BOUNDS) {
-            if value <= f64::from(bound) {
+        for (bucket, bound) in histogram.buckets.iter_mut().zip(bounds) {
+            if value <= f64::from(*bound) {
                 *bucket += 1;
             }
         }
@@ -84,7 +97,7 @@ impl Series {
                 format!("{name}_count"),
             );
             for (labels, histogram) in series {
-                for (value, bound) in histogram.buckets.iter().zip(BOUNDS) {
+                for (value, bound) in histogram.buckets.iter().zip(bounds(name)) {
                     page.sample(&bucket, labels, Some(&bound.to_string()), *value as f64);
                 }
                 page.sample(&bucket, labels, Some("+Inf"), histogram.count as f64);
@@ -101,6 +114,7 @@ fn help(name: &str) -> &'static str {
         super::PIPELINE_RUN_TOTAL => "Number of pipelineruns",
         super::TASK_RUN_DURATION => "The taskrun's execution time in seconds",
         super::PIPELINE_TASK_RUN_DURATION => "The pipelinerun's taskrun execution time in seconds",
+        super::POD_LATENCY => "scheduling latency for the taskrun pods",
         super::PIPELINE_RUN_DURATION => "The pipelinerun's execution time in seconds",
         _ => "",
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
+use k8s_openapi::api::core::v1::Pod;
 use tektite_api::config::Config;
 use tektite_api::v1::{Condition, PipelineRun, PipelineRunStatus, TaskRun, TaskRunStatus};
 
@@ -61,6 +62,8 @@ const PIPELINE_TASK_RUN_DURATION: &str =
 const PIPELINE_RUN_TOTAL: &str = "tekton_pipelines_controller_pipelinerun_total";
 const PIPELINE_RUN_DURATION: &str = "tekton_pipelines_controller_pipelinerun_duration_seconds";
 
+const POD_LATENCY: &str = "tekton_pipelines_controller_taskruns_pod_latency_milliseconds";
+
 impl Metrics {
     /// Gauges are read from `world` from now on.
     pub(crate) fn observe(&self, world: &Arc<World>) {
@@ -77,6 +80,15 @@ impl Metrics {
         let seconds = runs::seconds(status.start_time.as_ref(), status.completion_time.as_ref());
         self.add(TASK_RUN_TOTAL, vec![("status", outcome.to_owned())]);
         self.duration(name, labels, seconds, &config.metrics.duration_taskrun_type);
+    }
+
+    /// Records how long the run's pod waited for a node, if it has one and its sidecars are ready (T-416).
+    pub(crate) fn pod_seen(&self, run: &TaskRun, pod: &Pod, config: &Config) {
+        if let Some(millis) = runs::scheduling_millis(pod).filter(|_| runs::sidecars_are_ready(pod))
+        {
+            let labels = runs::pod_labels(run, &config.metrics);
+            self.lock().observe(POD_LATENCY, labels, millis);
+        }
     }
 
     /// Counts a PipelineRun that has come to its end with `status` (P-387, P-388).

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tektite_api::config::Metrics as Levels;
 use tektite_api::names::{label, pipeline_run_reason, task_run_reason};
@@ -87,6 +88,54 @@ pub(super) fn task_run_labels(
         _ => labels.push(("pipeline", pipeline.to_owned())),
     }
     (PIPELINE_TASK_RUN_DURATION, labels)
+}
+
+/// The labels of a pod's latency (T-416).
+pub(super) fn pod_labels(run: &TaskRun, levels: &Levels) -> Labels {
+    let mut labels = vec![(
+        "namespace",
+        run.metadata.namespace.clone().unwrap_or_default(),
+    )];
+    match levels.taskrun_level.as_str() {
+        "taskrun" => labels.extend([
+            ("task", task_name(run).to_owned()),
+            ("taskrun", run.metadata.name.clone().unwrap_or_default()),
+        ]),
+        "namespace" => {}
+        _ => labels.push(("task", task_name(run).to_owned())),
+    }
+    labels
+}
+
+/// Milliseconds from a pod's creation to its getting a node.
+pub(super) fn scheduling_millis(pod: &Pod) -> Option<f64> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions
+        .iter()
+        .find(|condition| condition.type_ == "PodScheduled")?;
+    let at = scheduled.last_transition_time.as_ref()?.0;
+    let created = pod.metadata.creation_timestamp.as_ref()?.0;
+    Some(at.duration_since(created).as_millis_f64().trunc())
+}
+
+/// Whether the pod runs and every container that is no step is ready.
+pub(super) fn sidecars_are_ready(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    status.phase.as_deref() == Some("Running")
+        && status
+            .container_statuses
+            .iter()
+            .flatten()
+            .filter(|container| !container.name.starts_with("step-"))
+            .all(|container| {
+                container.ready
+                    && container
+                        .state
+                        .as_ref()
+                        .is_some_and(|state| state.running.is_some())
+            })
 }
 
 /// The task a TaskRun runs, for people (T-411).
@@ -365,6 +414,46 @@ mod tests {
                     pipeline_run_outcome(&condition)
                 ),
                 (task, pipeline)
+            );
+        }
+    }
+
+    // T-416
+    #[test]
+    fn a_pods_latency_counts_once_it_has_a_node_and_ready_sidecars() {
+        let pod = |phase: &str, scheduled: Value, ready: bool| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+                "status": {"phase": phase, "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": scheduled}],
+                    "containerStatuses": [
+                        {"name": "step-a", "ready": false, "restartCount": 0, "image": "", "imageID": ""},
+                        {"name": "sidecar-b", "ready": ready, "restartCount": 0, "image": "", "imageID": "",
+                            "state": {"running": {}}},
+                    ]},
+            }))
+            .unwrap()
+        };
+        for (pod, ready, millis) in [
+            (
+                pod("Running", json!("2026-01-01T00:00:02Z"), true),
+                true,
+                Some(2000.0),
+            ),
+            (
+                pod("Running", json!("2026-01-01T00:00:02Z"), false),
+                false,
+                Some(2000.0),
+            ),
+            (
+                pod("Pending", json!("2026-01-01T00:00:02Z"), true),
+                false,
+                Some(2000.0),
+            ),
+            (pod("Running", Value::Null, true), true, None),
+        ] {
+            assert_eq!(
+                (sidecars_are_ready(&pod), scheduling_millis(&pod)),
+                (ready, millis)
             );
         }
     }
