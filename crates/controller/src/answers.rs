@@ -25,7 +25,14 @@ pub(crate) async fn answer_all(
     needs: Vec<Query>,
 ) -> Result<Answers, CallError> {
     let found = try_join_all(needs.into_iter().map(|query| async move {
-        let answer = answer(world, key, run_uid, &query).await?;
+        let answer = match world.definitions.get(key, &query) {
+            Some(known) => known,
+            None => {
+                let answer = answer(world, key, run_uid, &query).await?;
+                world.definitions.keep(key, &query, &answer);
+                answer
+            }
+        };
         Ok::<_, CallError>((query, answer))
     }))
     .await?;

@@ -9,6 +9,7 @@
 mod answers;
 mod config;
 mod controller;
+mod definitions;
 mod effects;
 mod events;
 mod images;

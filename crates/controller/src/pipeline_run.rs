@@ -100,6 +100,7 @@ impl Run for PipelineRun {
             world.custom_runs.put_to_sleep(&name);
         }
         world.pipeline_runs.put_to_sleep(&key.name);
+        world.definitions.drop_of(key);
     }
 }
 

@@ -112,7 +112,10 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
             R::rest(world, key);
             return Ok(Outcome::default());
         }
-        Slot::Absent => return Ok(Outcome::default()),
+        Slot::Absent => {
+            world.definitions.drop_of(key);
+            return Ok(Outcome::default());
+        }
     };
     // What is being deleted is left alone: there are no finalizers (P-398).
     if !run.is_ours() || run.metadata().deletion_timestamp.is_some() {

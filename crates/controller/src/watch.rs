@@ -16,6 +16,8 @@ use crate::store::{Change, Head, Name, Store};
 
 /// How many objects a page of a list has.
 const PAGE: usize = 500;
+/// When the server is to end a watch, so that a connection that died unnoticed is not waited on for ever.
+const WATCH_SECONDS: u32 = 290;
 /// How long to wait before the connection is tried again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
 
@@ -149,7 +151,9 @@ async fn watch<K: DeserializeOwned>(
     if version.is_empty() {
         return Err(WatchError::Expired);
     }
-    let query = format!("watch=true&allowWatchBookmarks=true&resourceVersion={version}");
+    let query = format!(
+        "watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
+    );
     let body = match rest.stream(&watched.path(&query)).await {
         Ok(body) => body,
         Err(error) => {

@@ -13,6 +13,7 @@ use tektite_api::v1beta1::CustomRun;
 use tektite_engine::decision::ImageCommands;
 use tektite_engine::taskrun::pod::PodOptions;
 
+use crate::definitions::Definitions;
 use crate::events::Recorder;
 use crate::options::ControllerOptions;
 use crate::queue::Queue;
@@ -97,6 +98,8 @@ pub(crate) struct World {
     pub(crate) service_accounts: Store<ServiceAccount>,
     /// Runs that wait for a ResolutionRequest they do not own.
     waiting: Mutex<HashMap<Name, HashSet<Key>>>,
+    /// Tasks and the like that PipelineRuns under way refer to.
+    pub(crate) definitions: Definitions,
     /// Commands of images pinned by digest (T-262).
     pub(crate) images: Mutex<HashMap<String, Arc<ImageCommands>>>,
 }
@@ -118,6 +121,7 @@ impl World {
             limit_ranges: Store::new(""),
             service_accounts: Store::new(""),
             waiting: Mutex::default(),
+            definitions: Definitions::default(),
             images: Mutex::default(),
         }
     }
