@@ -1,13 +1,16 @@
 //! From a request to its response: who may do it, which resource it means, what it does there.
 
 mod delete;
+mod draft;
 mod form;
 mod input;
 mod logs;
 mod meta;
+mod patching;
 mod read;
 mod reviews;
 mod scale;
+mod update;
 mod watch;
 mod write;
 

@@ -3,4 +3,5 @@
 pub mod apply;
 pub mod json;
 pub mod merge;
+mod ownership;
 pub mod strategic;

@@ -1,5 +1,6 @@
 //! Tables: how `kubectl get` shows objects (section 8).
 
+mod cells;
 mod custom;
 mod duration;
 mod kinds;
