@@ -53,7 +53,8 @@ fn two() -> Value {
 // K-265, K-266, K-281
 #[test]
 fn the_phase_follows_the_regular_containers() {
-    let cases: Vec<(&str, Vec<(&str, View)>, bool, &str)> = vec![
+    type Case = (&'static str, Vec<(&'static str, View)>, bool, &'static str);
+    let cases: Vec<Case> = vec![
         ("nothing known", vec![], false, "Pending"),
         (
             "init running",

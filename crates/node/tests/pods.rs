@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::json;
-use support::{World, possible, sh, state};
+use support::{World, possible, possible_as_root, sh, state};
 
 // K-265, K-275, K-326
 #[tokio::test(flavor = "multi_thread")]
@@ -313,7 +313,7 @@ async fn deleted_and_overdue_pods_are_stopped() {
 // K-320, K-275
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_over_its_memory_limit_is_oom_killed() {
-    if !possible("a_container_over_its_memory_limit_is_oom_killed") {
+    if !possible_as_root("a_container_over_its_memory_limit_is_oom_killed") {
         return;
     }
     let world = World::start().await;
@@ -331,7 +331,7 @@ async fn a_container_over_its_memory_limit_is_oom_killed() {
 // K-300, K-315
 #[tokio::test(flavor = "multi_thread")]
 async fn security_contexts_hold() {
-    if !possible("security_contexts_hold") {
+    if !possible_as_root("security_contexts_hold") {
         return;
     }
     let world = World::start().await;
@@ -472,4 +472,49 @@ async fn a_pod_has_a_network_of_its_own_and_reaches_the_machine() {
         assert_eq!(server.await.expect("served"), address);
     }
     world.end().await;
+}
+
+// An ordinary user gets containers too, in a user namespace.
+#[test]
+fn pods_run_for_a_user_other_than_root() {
+    use std::os::unix::process::CommandExt;
+    let name = "pods_run_for_a_user_other_than_root";
+    if !possible_as_root(name) {
+        return;
+    }
+    let temporary = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::chown(temporary.path(), Some(65_534), Some(65_534)).expect("given away");
+    let run = |filter: &str| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
+        command
+            .args([filter, "--exact", "--nocapture"])
+            .env("TMPDIR", temporary.path())
+            .uid(65_534)
+            .gid(65_534);
+        command.output()
+    };
+    let launcher = std::process::Command::new(env!("CARGO_BIN_EXE_tektite-launcher"))
+        .uid(65_534)
+        .gid(65_534)
+        .output();
+    if launcher.is_err() || run("none").is_err() {
+        eprintln!("skipped {name}: another user may not read the test's programs");
+        return;
+    }
+    for test in [
+        "a_pod_runs_to_success_or_failure_and_leaves_its_log",
+        "the_host_image_shows_the_machine_and_protects_it",
+    ] {
+        let output = run(test).expect("started");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        if text.contains("skipped") {
+            eprintln!("skipped {name}: {text}");
+            return;
+        }
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    }
 }

@@ -100,6 +100,14 @@ impl Scratch {
         }
     }
 
+    /// The mode of a directory that `host` containers see empty, if it is one.
+    pub fn covered(&self, path: &Path) -> Option<u32> {
+        COVERED
+            .iter()
+            .find(|(covered, _)| Path::new(covered) == path)
+            .map(|(_, mode)| *mode)
+    }
+
     /// The layer above `/` of `host` containers.
     pub fn host_cover(&self) -> PathBuf {
         self.root.join("cover")

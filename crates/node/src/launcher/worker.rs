@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
@@ -242,6 +243,9 @@ fn mount_root(
     bundle: &Path,
     at: &Path,
 ) -> Result<Option<String>, Failure> {
+    if root.lowers.is_empty() && scratch.rootless {
+        return mount_host_by_parts(root, scratch, at).map(|()| None);
+    }
     let lower = lower_option(&root.lowers, scratch)?;
     let layer = |directory: &Path| -> Result<String, Failure> {
         let (upper, work) = (directory.join("upper"), directory.join("work"));
@@ -288,6 +292,78 @@ fn mount_root(
         }
     }
     Ok(warning)
+}
+
+/// In a user namespace `/` cannot be a lower directory, because mounts below it are locked; its directories can.
+fn mount_host_by_parts(root: &Root, scratch: &Scratch, at: &Path) -> Result<(), Failure> {
+    let top = root.writable.join("top");
+    fs::create_dir_all(&top).map_err(|error| failed("make the writable layer", error))?;
+    mount(Some(&top), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|error| failed("mount the root file system", error))?;
+    let entries = fs::read_dir("/").map_err(|error| failed("list the machine's root", error))?;
+    let mut shown = 0;
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let target = at.join(&name);
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_symlink() {
+            let _ = fs::read_link(&path).and_then(|link| std::os::unix::fs::symlink(link, &target));
+            continue;
+        }
+        if !kind.is_dir() || fs::create_dir(&target).is_err() {
+            continue;
+        }
+        if let Some(mode) = scratch.covered(&path) {
+            let _ = fs::set_permissions(&target, fs::Permissions::from_mode(mode));
+            continue;
+        }
+        let part = root.writable.join("parts").join(&name);
+        let (upper, work, cover) = (
+            part.join("upper"),
+            part.join("work"),
+            scratch.host_cover().join(&name),
+        );
+        for made in [&upper, &work] {
+            fs::create_dir_all(made).map_err(|error| failed("make the writable layer", error))?;
+        }
+        let own = overlay_path(&path)?;
+        let lower = if cover.exists() {
+            format!("{}:{own}", overlay_path(&cover)?)
+        } else {
+            own
+        };
+        let options = format!(
+            "lowerdir={lower},upperdir={},workdir={}",
+            overlay_path(&upper)?,
+            overlay_path(&work)?
+        );
+        let mounted = mount_overlay(&options, MsFlags::empty(), &target, scratch);
+        shown += usize::from(mounted.is_ok());
+        if mounted.is_err() && !cover.exists() {
+            // With locked mounts inside it can at least be shown; read-only, as the machine's files always are.
+            let bound = mount(
+                Some(&path),
+                &target,
+                None::<&str>,
+                MsFlags::MS_BIND | MsFlags::MS_REC,
+                None::<&str>,
+            );
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            if bound.is_ok()
+                && mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).is_err()
+            {
+                let _ = nix::mount::umount2(&target, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+    }
+    if shown == 0 {
+        return Err(Failure::new(
+            "cannot mount the root file system: this kernel gives ordinary users no overlayfs",
+        ));
+    }
+    Ok(())
 }
 
 /// Makes a missing working directory in the root file system or in the volume it falls into (K-300). If that fails, the

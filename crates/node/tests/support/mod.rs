@@ -185,3 +185,12 @@ pub fn possible(test: &str) -> bool {
         }
     }
 }
+
+/// Whether this machine can run containers and the test may do what only root may.
+pub fn possible_as_root(test: &str) -> bool {
+    let root = tektite_node::preflight().is_ok_and(|capabilities| capabilities.root);
+    if !root {
+        eprintln!("skipped {test}: it needs root");
+    }
+    root && possible(test)
+}
