@@ -281,6 +281,10 @@ pub mod config_map {
     pub const FEATURE_FLAGS: &str = "feature-flags";
     /// Defaults.
     pub const DEFAULTS: &str = "config-defaults";
+    /// What is logged.
+    pub const LOGGING: &str = "config-logging";
+    /// How the controllers elect one of them.
+    pub const LEADER_ELECTION: &str = "config-leader-election";
     /// Where events go.
     pub const EVENTS: &str = "config-events";
     /// Metrics.

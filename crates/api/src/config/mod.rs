@@ -1,6 +1,7 @@
 //! What the installation's ConfigMaps say.
 
 mod backoff;
+mod check;
 mod defaults;
 mod feature_flags;
 mod observability;
@@ -8,6 +9,7 @@ mod observability;
 use std::collections::BTreeMap;
 
 pub use backoff::WaitExponentialBackoff;
+pub use check::check;
 pub use defaults::Defaults;
 pub use feature_flags::FeatureFlags;
 pub use observability::{Events, Metrics, Tracing};

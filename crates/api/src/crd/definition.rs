@@ -189,6 +189,7 @@ fn version(of: &Kind, name: &str, shape: &str, stored: bool) -> Value {
         "storage": stored,
         "schema": {"openAPIV3Schema": schema::of_kind(shape, &super::describe::field)},
     });
+    version["schema"]["openAPIV3Schema"]["description"] = describe(of, name, stored).into();
     if of.status {
         version["subresources"] = json!({"status": {}});
     }
@@ -251,4 +252,22 @@ fn version(of: &Kind, name: &str, shape: &str, stored: bool) -> Value {
             .collect();
     }
     version
+}
+
+/// One sentence about the kind, and whether to use another version (P-001).
+fn describe(of: &Kind, version: &str, stored: bool) -> String {
+    let what = match of.kind {
+        "Task" => "Steps that run one after another in one pod.",
+        "TaskRun" => "One run of a Task.",
+        "Pipeline" => "Tasks and the order they run in.",
+        "PipelineRun" => "One run of a Pipeline.",
+        "StepAction" => "A step that Tasks share by reference.",
+        "CustomRun" => "One run of a custom task, done by another controller.",
+        "VerificationPolicy" => "Which remote definitions must be signed, and by whom.",
+        _ => "A request to fetch a definition from elsewhere.",
+    };
+    match of.versions.iter().find(|(_, _, stored)| *stored) {
+        Some((newest, ..)) if !stored => format!("{what} {version} is deprecated: use {newest}."),
+        _ => what.to_owned(),
+    }
 }

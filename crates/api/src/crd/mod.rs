@@ -42,7 +42,7 @@ pub(crate) fn schema_of(shape: &'static str) -> Arc<Value> {
 mod tests {
     use super::*;
 
-    /// T-001, T-002, T-003
+    /// T-001, T-002, T-003, P-001 to P-005
     #[test]
     fn definitions_carry_upstreams_names_versions_and_columns() {
         let mut lines = Vec::new();
@@ -59,10 +59,22 @@ mod tests {
                         .flatten()
                         .map(|c| c.name.as_str());
                     let status = v.subresources.as_ref().is_some_and(|s| s.status.is_some());
+                    let schema = v
+                        .schema
+                        .as_ref()
+                        .and_then(|s| s.open_api_v3_schema.as_ref());
+                    let description = schema.and_then(|s| s.description.as_deref());
+                    let deprecated = description.is_some_and(|d| d.contains("deprecated"));
                     format!(
-                        "{}{}{}[{}]",
+                        "{}{}{}{}{}[{}]",
                         v.name,
                         if v.storage { "*" } else { "" },
+                        if deprecated { "-old" } else { "" },
+                        if v.deprecated == Some(true) {
+                            "-flagged"
+                        } else {
+                            ""
+                        },
                         if status { "+status" } else { "" },
                         columns.collect::<Vec<_>>().join(" ")
                     )
@@ -84,7 +96,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"));
     }
 
-    /// T-017: closed where upstream's schema is, open where it is not.
+    /// T-017, P-006: closed where upstream's schema is, open where it is not.
     #[test]
     fn schemas_are_open_only_where_upstreams_are() {
         let mut open = Vec::new();

@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tektite_api::admission::{self, Operation, Request};
 use tektite_api::config::Config;
-use tektite_api::names::config_map;
 
 /// Which of the webhooks is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,9 +195,6 @@ fn patch(from: &Value, to: &Value) -> Option<Vec<u8>> {
 /// Why a ConfigMap is refused (T-016, P-019); none for what is fine or none of ours.
 fn config_error(object: &Value) -> Option<String> {
     let name = object["metadata"]["name"].as_str()?;
-    if !matches!(name, config_map::DEFAULTS | config_map::FEATURE_FLAGS) {
-        return None;
-    }
     let data: BTreeMap<String, String> = match object.get("data") {
         None | Some(Value::Null) => BTreeMap::new(),
         Some(data) => match BTreeMap::deserialize(data) {
@@ -206,8 +202,7 @@ fn config_error(object: &Value) -> Option<String> {
             Err(error) => return Some(format!("cannot decode incoming new object: {error}")),
         },
     };
-    Config::default()
-        .update(name, &data)
+    tektite_api::config::check(name, &data)
         .err()
         .map(|error| error.to_string())
 }
