@@ -16,7 +16,7 @@ use crate::answers;
 use crate::effects::{self, EffectError, encode, metadata_patch};
 use crate::events::Involved;
 use crate::rest::{CallError, PatchType};
-use crate::store::Slot;
+use crate::store::{Head, Slot};
 use crate::world::{Cached, Key, World};
 
 /// How often one reconcile may ask the engine. Each round must add an answer or a refusal, so only a fault gets there.
@@ -140,12 +140,12 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
             .wake
             .map(|at| at.duration_since(now).try_into().unwrap_or(Duration::ZERO)),
     };
-    match write(world, key, &*run, &plan).await {
-        Ok(()) => {}
+    let unlabelled = match write(world, key, &*run, &plan).await {
+        Ok(unlabelled) => unlabelled,
         // Deleted meanwhile.
         Err(error) if error.is_not_found() => return Ok(Outcome::default()),
         Err(error) => return Err(error.into()),
-    }
+    };
     let ended = has_ended(R::conditions(plan.run.status()));
     if ended && !has_ended(R::conditions(run.status())) {
         run.count(world, plan.run.status(), &config);
@@ -153,6 +153,9 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
     let involved = involved(&*run, key);
     for event in plan.events {
         world.events.record(&involved, event);
+    }
+    if let Some(error) = unlabelled {
+        return Err(error.into());
     }
     if ended && !outcome.again && outcome.wake.is_none() {
         R::rest(world, key);
@@ -269,27 +272,41 @@ async fn look_again<R: Run>(
     Ok(seen)
 }
 
-/// Writes what the plan changes: metadata first, then the status.
-async fn write<R: Run>(world: &World, key: &Key, run: &R, plan: &Plan<R>) -> Result<(), CallError> {
-    let tell = |error: &CallError, reason: &str, message: String| {
-        if !error.is_conflict() && !error.is_transient() && !error.is_not_found() {
-            world
-                .events
-                .record(&involved(run, key), Event::warning(reason, message));
+/// Writes what the plan changes: metadata first, then the status. Labels that the API refuses do not hold up the
+/// status (T-151, T-152); the refusal is returned.
+async fn write<R: Run>(
+    world: &World,
+    key: &Key,
+    run: &R,
+    plan: &Plan<R>,
+) -> Result<Option<CallError>, CallError> {
+    let tell = |reason: &str, message: String| {
+        let event = Event::warning(reason, message);
+        world.events.record(&involved(run, key), event);
+    };
+    let passes =
+        |error: &CallError| error.is_conflict() || error.is_transient() || error.is_not_found();
+    let (version, unlabelled) = match write_metadata(world, key, run, plan).await {
+        Ok(version) => (version, None),
+        Err(error) if passes(&error) => return Err(error),
+        Err(error) => {
+            tell("Error", error.to_string());
+            (None, Some(error))
         }
     };
-    let version = write_metadata(world, key, run, plan)
-        .await
-        .inspect_err(|error| tell(error, "Error", error.to_string()))?;
-    if plan.run.status() == run.status() {
-        return Ok(());
+    if plan.run.status() != run.status()
+        && let Err(error) = write_status(world, key, run, plan.run.status(), version).await
+    {
+        if !passes(&error) {
+            let name = &*key.name.name;
+            tell(
+                "UpdateFailed",
+                format!("Failed to update status for {name:?}: {error}"),
+            );
+        }
+        return Err(error);
     }
-    write_status(world, key, run, plan.run.status(), version)
-        .await
-        .inspect_err(|error| {
-            let message = format!("Failed to update status for {:?}: {error}", &*key.name.name);
-            tell(error, "UpdateFailed", message);
-        })
+    Ok(unlabelled)
 }
 
 /// Adds the plan's labels and annotations; the run's new version, if that took a write.
@@ -307,10 +324,10 @@ async fn write_metadata<R: Run>(
         .rest
         .patch(&path, PatchType::Merge, encode(&patch)?)
         .await?;
+    let head = Head::read(&written, "")
+        .map_err(|error| CallError::Unreachable(format!("the answer cannot be read: {error}")))?;
     world.written::<R>(written, key)?;
-    Ok(R::store(world)
-        .head(&key.name)
-        .map(|head| head.version.to_string()))
+    Ok(Some(head.version.to_string()))
 }
 
 /// Writes what differs in the status, unless the run has changed since it was read.

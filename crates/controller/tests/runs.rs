@@ -397,3 +397,29 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_ends() {
     second.stop().await;
     assert_eq!(holders(), ["", "", ""]);
 }
+
+#[tokio::test]
+async fn labels_that_admission_refuses_do_not_hold_up_the_status() {
+    // T-151, T-152
+    let api = FakeApi::new();
+    api.refuse(
+        Method::PATCH,
+        "/taskruns/hello",
+        1000,
+        400,
+        "BadRequest",
+        "no updates are allowed",
+    );
+    let node = node(&api);
+    let controller = Running::start(&api, options());
+    api.create(TASK_RUNS, one_step("hello"));
+    assert_eq!(condition(&ended(&api, TASK_RUNS, "hello").await).0, "True");
+    eventually(&api, "the event", || {
+        api.list(EVENTS).into_iter().find(|event| {
+            event["reason"] == "Error" && event["message"] == "no updates are allowed"
+        })
+    })
+    .await;
+    node.abort();
+    controller.stop().await;
+}

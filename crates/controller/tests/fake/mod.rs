@@ -44,7 +44,7 @@ struct Watcher {
     sender: UnboundedSender<Bytes>,
 }
 
-/// Requests to be refused: method and part of the path, how often, and with what.
+/// Requests to be refused: method and end of the path, how often, and with what.
 struct Refusal {
     method: Method,
     path: String,
@@ -129,7 +129,7 @@ impl FakeApi {
         self.lock().requests.clone()
     }
 
-    /// Refuses the next `times` requests of this method whose path contains `path`.
+    /// Refuses the next `times` requests of this method whose path ends in `path`.
     pub fn refuse(
         &self,
         method: Method,
@@ -161,7 +161,9 @@ impl FakeApi {
             .requests
             .push(format!("{} {}", request.method(), request.uri()));
         if let Some(refusal) = state.refusals.iter_mut().find(|refusal| {
-            refusal.times > 0 && refusal.method == *request.method() && path.contains(&refusal.path)
+            refusal.times > 0
+                && refusal.method == *request.method()
+                && path.ends_with(&refusal.path)
         }) {
             refusal.times -= 1;
             return *failure(refusal.code, &refusal.reason, &refusal.message);
