@@ -1,8 +1,14 @@
 //! Every kind: types, defaulting, validation, conversion, CRD schemas. Pure.
 //!
 //! - [`v1`], [`v1beta1`], [`v1alpha1`], [`resolution`]: the kinds as stored and served, serialised as Tekton does.
+//! - [`admission`]: the defaults an object gets and the reasons it is refused for, in Tekton's words.
+//! - [`mod@convert`]: from one served version to another.
+//! - [`crd`]: the CustomResourceDefinitions.
 //! - [`config`]: what the ConfigMaps of the installation say.
 //! - [`names`]: labels, annotations and reasons that tools read.
+//!
+//! What Go's types look like on the wire stands in one table, `shape/shapes.txt`; decoding in Go's words, writing back
+//! as Go does and the CRD schemas all read it.
 #![forbid(unsafe_code)]
 
 pub mod admission;
