@@ -1,5 +1,5 @@
 //! Writes the schemas of the built-in kinds: `src/builtin/shapes.rs` for decoding, `schemas.json.gz` for OpenAPI.
-//! With `--check` it only says whether they are stale.
+//! Its test (`cargo test --features generate --example generate_schemas`) says whether they are stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -402,30 +402,35 @@ fn shapes(definitions: &BTreeMap<String, Value>) -> String {
     out
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// The generated files, by name below `src/builtin`.
+fn generate() -> Result<[(&'static str, Vec<u8>); 2], Box<dyn std::error::Error>> {
     let mut definitions = definitions();
     annotate(&mut definitions);
     let source = shapes(&definitions);
     let json = serde_json::to_vec(&definitions)?;
-    let mut encoder = flate2::GzBuilder::new()
-        .mtime(0)
-        .write(Vec::new(), flate2::Compression::best());
+    let mut encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
     encoder.write_all(&json)?;
-    let compressed = encoder.finish()?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/builtin");
-    let files = [
-        ("shapes.rs", source.into_bytes()),
-        ("schemas.json.gz", compressed),
-    ];
-    for (name, content) in files {
-        let path = root.join(name);
-        if std::env::args().any(|arg| arg == "--check") {
-            if std::fs::read(&path).unwrap_or_default() != content {
-                return Err(format!("{name} is stale: run without --check").into());
-            }
-        } else {
-            std::fs::write(&path, content)?;
-        }
+    Ok([("shapes.rs", source.into_bytes()), ("schemas.json.gz", encoder.finish()?)])
+}
+
+fn directory() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/builtin")
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for (name, content) in generate()? {
+        std::fs::write(directory().join(name), content)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_schemas_are_what_the_generator_makes() {
+        for (name, content) in super::generate().unwrap() {
+            let committed = std::fs::read(super::directory().join(name)).unwrap();
+            assert!(committed == content, "{name} is stale: run this example");
+        }
+    }
 }
