@@ -408,9 +408,14 @@ fn generate() -> Result<[(&'static str, Vec<u8>); 2], Box<dyn std::error::Error>
     annotate(&mut definitions);
     let source = shapes(&definitions);
     let json = serde_json::to_vec(&definitions)?;
-    let mut encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
+    let mut encoder = flate2::GzBuilder::new()
+        .mtime(0)
+        .write(Vec::new(), flate2::Compression::best());
     encoder.write_all(&json)?;
-    Ok([("shapes.rs", source.into_bytes()), ("schemas.json.gz", encoder.finish()?)])
+    Ok([
+        ("shapes.rs", source.into_bytes()),
+        ("schemas.json.gz", encoder.finish()?),
+    ])
 }
 
 fn directory() -> std::path::PathBuf {

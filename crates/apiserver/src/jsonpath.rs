@@ -43,7 +43,7 @@ impl JsonPath {
                 steps.push(match inside.trim() {
                     "*" => Step::All,
                     quoted if quoted.starts_with(['\'', '"']) => {
-                        Step::Field(quoted[1..quoted.len() - 1].to_owned())
+                        Step::Field(quoted.get(1..quoted.len() - 1)?.to_owned())
                     }
                     number => Step::Index(number.parse().ok()?),
                 });
@@ -167,9 +167,17 @@ mod tests {
             (".status.conditions[*].n", Some(json!(1))),
             (".metadata.annotations.a\\.b/c", Some(json!("x"))),
             (".missing.path", None),
+            ("['metadata']['annotations']['a.b/c']", Some(json!("x"))),
         ] {
             let path_value = JsonPath::parse(path).unwrap();
             assert_eq!(path_value.first(&object).cloned(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn unknown_forms_are_no_path() {
+        for text in ["[']", "[x]", ".a[?(@.b", "[?(b)]", "[0"] {
+            assert!(JsonPath::parse(text).is_none(), "{text}");
         }
     }
 }

@@ -123,8 +123,8 @@ fn parse(text: &str) -> Option<(Quantity, Format)> {
                 (exponent, Format::Exponent)
             }
         };
-        let power = exponent + 9 + scale;
-        if power.abs() > 30 {
+        let power = exponent.saturating_add(9 + scale);
+        if !(-30..=30).contains(&power) {
             return None;
         }
         let nanos = if power >= 0 {
@@ -205,7 +205,16 @@ mod tests {
         ] {
             assert_eq!(canonical(given).as_deref(), Some(expected), "{given}");
         }
-        for bad in ["", "x", "1.2.3", "1Zi", "Mi", "1 "] {
+        for bad in [
+            "",
+            "x",
+            "1.2.3",
+            "1Zi",
+            "Mi",
+            "1 ",
+            "1e2147483647",
+            "1e-2147483648",
+        ] {
             assert_eq!(canonical(bad), None, "{bad}");
         }
     }

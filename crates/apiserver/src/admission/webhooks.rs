@@ -286,6 +286,12 @@ impl Inner {
                 hook.name
             ))
         })?;
+        if !seen.is_object() {
+            return Err(ApiError::internal(format!(
+                "admission webhook \"{}\" replaced the object by none",
+                hook.name
+            )));
+        }
         if seen == before {
             return Ok(false);
         }

@@ -18,6 +18,8 @@ use crate::storage::Stored;
 use crate::target::Path;
 
 const ATTEMPTS: usize = 20;
+/// Ten years, in seconds: beyond it, times would overflow.
+const LONGEST_GRACE: i64 = 10 * 365 * 24 * 3600;
 const PROTECTED: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// What a deletion left behind.
@@ -388,7 +390,7 @@ fn grace(resource: &Resource, old: &Value, options: &DeleteOptions) -> i64 {
         .pointer("/spec/terminationGracePeriodSeconds")
         .and_then(Value::as_i64)
         .unwrap_or(30);
-    options.grace.unwrap_or(own).max(0)
+    options.grace.unwrap_or(own).clamp(0, LONGEST_GRACE)
 }
 
 /// 422 of a pod eviction that names another pod.

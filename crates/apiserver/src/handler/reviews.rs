@@ -18,6 +18,7 @@ use crate::target::Path;
 use crate::tokens::{Claims, ISSUER};
 
 const LEAST_LIFETIME: i64 = 600;
+const MOST_LIFETIME: i64 = 1 << 32;
 const DEFAULT_LIFETIME: i64 = 3600;
 
 fn strings(value: Option<&Value>) -> Vec<String> {
@@ -196,8 +197,12 @@ impl Inner {
             .pointer("/spec/expirationSeconds")
             .and_then(Value::as_i64)
             .unwrap_or(DEFAULT_LIFETIME);
-        if lifetime < LEAST_LIFETIME {
-            let text = "may not specify a duration less than 10 minutes";
+        if !(LEAST_LIFETIME..=MOST_LIFETIME).contains(&lifetime) {
+            let text = if lifetime < LEAST_LIFETIME {
+                "may not specify a duration less than 10 minutes"
+            } else {
+                "may not specify a duration larger than 2^32 seconds"
+            };
             let cause = Cause::invalid("spec.expirationSeconds", &lifetime.into(), text);
             return Err(ApiError::invalid(
                 "authentication.k8s.io",

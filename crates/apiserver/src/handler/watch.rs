@@ -27,6 +27,8 @@ use crate::table;
 use crate::target::Path;
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// The longest a watch lasts, in seconds, whatever it asks for.
+const LONGEST: u64 = 7 * 24 * 3600;
 /// Bytes of events put into one frame.
 const FRAME: usize = 64 << 10;
 
@@ -95,7 +97,7 @@ impl Inner {
             end_bookmark: false,
             bookmarks,
             next_bookmark: now + BOOKMARK_EVERY,
-            deadline: now + Duration::from_secs(timeout),
+            deadline: now + Duration::from_secs(timeout.min(LONGEST)),
             too_old: None,
             columns_sent: false,
             done: false,
