@@ -39,6 +39,56 @@ pub(crate) struct Input<'a> {
     pub own_network: bool,
     /// Capabilities this process may pass on, as a bit mask.
     pub permitted: u64,
+    /// Devices of this machine for privileged containers.
+    pub devices: &'a [Device],
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Device {
+    pub path: PathBuf,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub major: u64,
+    pub minor: u64,
+    pub file_mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The devices of this machine, except terminals and what every container has anyway.
+pub(crate) fn devices(directory: &Path) -> Vec<Device> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    const OWN: [&str; 12] = [
+        "null", "zero", "full", "tty", "random", "urandom", "console", "ptmx", "pts", "shm",
+        "mqueue", "fd",
+    ];
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Ok(about) = entry.metadata() else {
+            continue;
+        };
+        if OWN.iter().any(|own| name == *own) {
+            continue;
+        }
+        let kind = about.file_type();
+        if kind.is_dir() {
+            found.extend(devices(&entry.path()));
+        } else if kind.is_char_device() || kind.is_block_device() {
+            found.push(Device {
+                path: entry.path(),
+                kind: if kind.is_char_device() { "c" } else { "b" },
+                major: nix::sys::stat::major(about.rdev()),
+                minor: nix::sys::stat::minor(about.rdev()),
+                file_mode: about.mode() & 0o777,
+                uid: about.uid(),
+                gid: about.gid(),
+            });
+        }
+    }
+    found
 }
 
 /// A specification and the mounts below volumes it needs prepared.
@@ -198,6 +248,10 @@ pub(crate) fn make(input: &Input<'_>) -> Result<Made, String> {
         user["additionalGids"] = json!(input.identity.groups);
     }
     let mut linux = json!({"namespaces": namespaces});
+    if privileged && !input.rootless {
+        // K-318. Nodes of its own in a /dev of its own: the machine's /dev itself is never within reach.
+        linux["devices"] = json!(input.devices);
+    }
     if !privileged {
         linux["maskedPaths"] = json!([
             "/proc/acpi",
@@ -265,22 +319,12 @@ fn base_mounts(input: &Input<'_>, privileged: bool) -> Vec<Value> {
     if !input.single_user {
         terminals.push("gid=5");
     }
-    let devices = match privileged && !input.rootless {
-        true => {
-            json!({"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind", "rprivate"]})
-        }
-        false => {
-            json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]})
-        }
-    };
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
-        devices,
+        json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
+        json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals}),
+        json!({"destination": "/dev/shm", "type": "bind", "source": input.shm, "options": ["bind", "rprivate", "nosuid", "noexec", "nodev"]}),
     ];
-    if !privileged || input.rootless {
-        mounts.push(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals}));
-        mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": input.shm, "options": ["bind", "rprivate", "nosuid", "noexec", "nodev"]}));
-    }
     mounts.push(sys);
     mounts
 }
@@ -437,6 +481,15 @@ mod tests {
             single_user: false,
             own_network: true,
             permitted: !(1 << 24),
+            devices: &[Device {
+                path: "/dev/x".into(),
+                kind: "c",
+                major: 1,
+                minor: 2,
+                file_mode: 0o600,
+                uid: 0,
+                gid: 0,
+            }],
         })
     }
 
@@ -527,6 +580,27 @@ mod tests {
         );
         assert_eq!(count(json!({"capabilities": {"add": ["ALL"]}})), 40);
         assert_eq!(count(json!({"privileged": true})), 40);
+    }
+
+    // K-318
+    #[test]
+    fn a_privileged_container_gets_the_devices_but_never_the_machines_own_dev() {
+        for (privileged, expected) in [(true, 1), (false, 0)] {
+            let made = made(json!({"name": "c", "securityContext": {"privileged": privileged}}))
+                .expect("a spec");
+            assert_eq!(
+                made.spec["linux"]["devices"].as_array().map_or(0, Vec::len),
+                expected
+            );
+            assert_eq!(made.spec["linux"]["maskedPaths"].is_array(), !privileged);
+            let mounts = made.spec["mounts"].as_array().expect("mounts");
+            assert!(mounts.iter().all(|mount| mount["source"] != "/dev"));
+        }
+        assert!(
+            devices(Path::new("/dev"))
+                .iter()
+                .all(|device| device.path != Path::new("/dev/null"))
+        );
     }
 
     // K-300, K-315

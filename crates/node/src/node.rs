@@ -24,6 +24,7 @@ use crate::network::Network;
 use crate::options::{Disposition, Lifetime, NodeOptions, StartError};
 use crate::pod::worker::{Event, Sender, Worker, delete_now};
 use crate::shared::{Layout, Parts, Shared, parse_container_id};
+use crate::volume_files::remove_all;
 
 /// A running node; clones share it. Dropping the last one does not stop it: call [`Node::shutdown`].
 #[derive(Clone)]
@@ -71,15 +72,15 @@ impl Node {
         if options.lifetime == Lifetime::Private {
             scrap.push(layout.memory_root().to_path_buf());
         }
-        let launch = Launch {
-            directory: &layout.launcher(),
-            program: &program,
+        let again = Again {
+            directory: layout.launcher(),
+            program,
             bound: options.lifetime == Lifetime::Private,
             scrap,
             hidden,
         };
         let registered = register(&options);
-        let (launcher, registered) = tokio::join!(Launcher::connect(launch), registered);
+        let (launcher, registered) = tokio::join!(Launcher::connect(again.launch()), registered);
         let (launcher, ends) = launcher.map_err(StartError::Launcher)?;
         registered.map_err(StartError::Register)?;
         let warnings = launcher.greeting().warnings.clone();
@@ -118,7 +119,7 @@ impl Node {
             count: Arc::new(count),
         };
         let tasks = vec![
-            tokio::spawn(registry.clone().hear_ends(ends)),
+            tokio::spawn(registry.clone().hear_ends(ends, again)),
             tokio::spawn(registry.watch_pods()),
         ];
         Ok(Self {
@@ -223,6 +224,27 @@ impl Node {
     }
 }
 
+/// How the launcher is started, and started again.
+struct Again {
+    directory: PathBuf,
+    program: PathBuf,
+    bound: bool,
+    scrap: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
+}
+
+impl Again {
+    fn launch(&self) -> Launch<'_> {
+        Launch {
+            directory: &self.directory,
+            program: &self.program,
+            bound: self.bound,
+            scrap: self.scrap.clone(),
+            hidden: self.hidden.clone(),
+        }
+    }
+}
+
 /// Finds the worker of a pod, or makes one.
 #[derive(Clone)]
 struct Registry {
@@ -232,23 +254,43 @@ struct Registry {
 }
 
 impl Registry {
-    async fn hear_ends(self, mut ends: mpsc::UnboundedReceiver<Ended>) {
-        while let Some((id, exit)) = ends.recv().await {
-            let Some((uid, container, attempt)) = parse_container_id(&id) else {
-                continue;
-            };
-            let worker = lock(&self.pods)
-                .get(uid)
-                .and_then(|entry| entry.worker.clone());
-            if let Some(worker) = worker {
-                let _ = worker.send(Event::Ended {
-                    container: container.to_string(),
-                    attempt,
-                    exit,
-                });
+    async fn hear_ends(self, mut ends: mpsc::UnboundedReceiver<Ended>, again: Again) {
+        loop {
+            while let Some((id, exit)) = ends.recv().await {
+                let Some((uid, container, attempt)) = parse_container_id(&id) else {
+                    continue;
+                };
+                let worker = lock(&self.pods)
+                    .get(uid)
+                    .and_then(|entry| entry.worker.clone());
+                if let Some(worker) = worker {
+                    let _ = worker.send(Event::Ended {
+                        container: container.to_string(),
+                        attempt,
+                        exit,
+                    });
+                }
+            }
+            tracing::error!(
+                "the container launcher died: running containers are lost; starting another"
+            );
+            match Launcher::connect(again.launch()).await {
+                Ok((launcher, receiver)) => {
+                    reap_orphans(&self.shared.layout, &launcher);
+                    self.shared.replace_launcher(launcher);
+                    ends = receiver;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no launcher: containers cannot be started any more");
+                    return;
+                }
+            }
+            for entry in lock(&self.pods).values() {
+                if let Some(worker) = &entry.worker {
+                    let _ = worker.send(Event::Lost);
+                }
             }
         }
-        tracing::error!("the container launcher is gone: running containers are lost");
     }
 
     async fn watch_pods(self) {
@@ -364,8 +406,8 @@ impl Registry {
             self.shared.layout.pod_memory(uid),
         );
         tokio::task::spawn_blocking(move || {
-            let _ = fs::remove_dir_all(pod);
-            let _ = fs::remove_dir_all(memory);
+            remove_all(&pod);
+            remove_all(&memory);
         });
     }
 

@@ -65,6 +65,14 @@ impl Shared {
             .clone()
     }
 
+    /// Another launcher takes the place of one that died.
+    pub fn replace_launcher(&self, launcher: Launcher) {
+        *self
+            .launcher
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = launcher;
+    }
+
     /// Says something about this machine once.
     pub fn warn_once(&self, warning: &str) {
         if self

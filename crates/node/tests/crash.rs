@@ -80,6 +80,42 @@ async fn the_next_node_takes_over_running_containers_and_learns_how_others_ended
     second.end().await;
 }
 
+// K-292
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_dead_launcher_are_reported_lost_and_new_ones_run() {
+    if !possible("containers_of_a_dead_launcher_are_reported_lost_and_new_ones_run") {
+        return;
+    }
+    let world = World::start().await;
+    let path = world.pod("p", json!({"containers": [sh("c", "sleep 1000")]}));
+    world.phase(&path, "Running").await;
+    let directory = world.directory.path().to_string_lossy().into_owned();
+    let launcher = std::fs::read_dir("/proc")
+        .expect("listed")
+        .flatten()
+        .find(|entry| {
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(&directory)
+        })
+        .and_then(|entry| entry.file_name().into_string().ok())
+        .expect("the launcher runs");
+    let killed = Command::new("kill")
+        .args(["-9", &launcher])
+        .status()
+        .expect("run");
+    assert!(killed.success());
+    let pod = world.phase(&path, "Failed").await;
+    assert_eq!(
+        state(&pod, "c")["terminated"]["reason"],
+        "ContainerStatusUnknown"
+    );
+    assert_eq!(state(&pod, "c")["terminated"]["exitCode"], 137);
+    let next = world.pod("next", json!({"containers": [sh("c", "echo fine")]}));
+    world.phase(&next, "Succeeded").await;
+    assert_eq!(world.log("next", "c").await, "fine\n");
+    world.end().await;
+}
+
 /// Not a test: the process that the next test kills.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by a_killed_private_node_takes_everything_with_it"]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -86,6 +87,16 @@ pub(crate) async fn start(
     })?;
     let launcher = shared.launcher();
     let greeting = launcher.greeting();
+    let privileged = container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.privileged)
+        == Some(true);
+    let devices = if privileged && !greeting.rootless {
+        container_spec::devices(Path::new("/dev"))
+    } else {
+        Vec::new()
+    };
     let made = container_spec::make(&Input {
         pod: &pod,
         container: &container,
@@ -101,6 +112,7 @@ pub(crate) async fn start(
         single_user: greeting.single_user,
         own_network: prepared.own_network,
         permitted: shared.permitted,
+        devices: &devices,
     })
     .map_err(StartFailure::Config)?;
     let layers = |root: &RootFilesystem| match root {

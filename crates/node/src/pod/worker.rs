@@ -20,6 +20,7 @@ use crate::launcher::protocol::Exit;
 use crate::network::Lease;
 use crate::shared::{Shared, container_id};
 use crate::status::{self, Ended, PodView, Role, State, View};
+use crate::volume_files::remove_all;
 
 /// What a pod's worker hears.
 pub(crate) enum Event {
@@ -46,6 +47,8 @@ pub(crate) enum Event {
     },
     Bound(Result<(), String>),
     Written(Result<(), kube::Error>),
+    /// The launcher died, and all containers with it.
+    Lost,
     /// The node stops; containers are somebody else's now.
     Abandon,
 }
@@ -264,6 +267,7 @@ impl Worker {
                 self.removed = true;
             }
             Event::Written(result) => self.written(result),
+            Event::Lost => self.lost(),
             Event::Abandon => {}
         }
     }
@@ -530,6 +534,36 @@ impl Worker {
         let writable = instance.writable();
         tokio::task::spawn_blocking(move || std::fs::remove_dir_all(writable));
         self.instance_over(at, ended, policy);
+    }
+
+    /// Whatever ran is over; how it ended is known only if the launcher came to write it down (K-292).
+    fn lost(&mut self) {
+        self.has_sandbox = false;
+        self.prepared = None;
+        self.view.sandbox = false;
+        for at in 0..self.slots.len() {
+            if self.slots[at].phase != Phase::Running {
+                continue;
+            }
+            let (name, attempt, policy) = (
+                self.slots[at].name.clone(),
+                self.slots[at].attempt,
+                self.policy(at),
+            );
+            let instance = self.shared.layout.instance(&self.uid, &name, attempt);
+            match record::read_exit(&instance) {
+                Some(exit) => self.ended(&name, attempt, &exit),
+                None => {
+                    self.shared.logs.close(&instance.log());
+                    let slot = &self.slots[at];
+                    let ended = record::lost(
+                        slot.record.as_ref().map(Record::started_at),
+                        &slot.view.container_id,
+                    );
+                    self.instance_over(at, ended, policy);
+                }
+            }
+        }
     }
 
     /// An instance is over: the container is done, or will be started again.
@@ -1081,14 +1115,13 @@ impl Worker {
         let memory = self.shared.layout.pod_memory(&self.uid);
         let removed = self.removed;
         let gone = tokio::task::spawn_blocking(move || {
-            let _ = std::fs::remove_dir_all(memory);
+            remove_all(&memory);
             if removed {
-                return std::fs::remove_dir_all(&pod);
+                return remove_all(&pod);
             }
             for part in ["volumes", "etc"] {
-                let _ = std::fs::remove_dir_all(pod.join(part));
+                remove_all(&pod.join(part));
             }
-            Ok(())
         });
         let _ = gone.await;
     }
