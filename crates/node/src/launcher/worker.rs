@@ -398,7 +398,7 @@ fn make_working_directory(spec: &Value, rootfs: &Path) {
             }
         }
     }
-    let _ = make_directories(&root, &rest);
+    let _ = make_directories(&root, &rest, None);
 }
 
 /// Binds what a subPath names to `at`, so that no later change of the volume leads the mount elsewhere.
@@ -420,7 +420,13 @@ fn bind_sub_path(sub_path: &SubPath, at: &Path) -> Result<(), Failure> {
     .map_err(|error| prepare(&error))?;
     let found = match openat2(&volume, &sub_path.path, how) {
         Ok(found) => found,
-        Err(nix::errno::Errno::ENOENT) => make_directories(&sub_path.volume, &sub_path.path)
+        // As the kubelet does: whoever may write to the volume may write to what is made in it.
+        Err(nix::errno::Errno::ENOENT) => nix::sys::stat::fstat(&volume)
+            .map_err(io::Error::from)
+            .and_then(|status| {
+                let mode = Mode::from_bits_truncate(status.st_mode);
+                make_directories(&sub_path.volume, &sub_path.path, Some(mode))
+            })
             .map_err(|error| {
                 Failure::new(format!(
                     "failed to create subPath directory for volumeMount {number}: {error}"
@@ -444,8 +450,12 @@ fn bind_sub_path(sub_path: &SubPath, at: &Path) -> Result<(), Failure> {
     mount(Some(&source), at, None::<&str>, flags, None::<&str>).map_err(|error| prepare(&error))
 }
 
-/// Makes `path` below `root`, every component resolved inside `root`.
-pub(super) fn make_directories(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+/// Makes `path` below `root`, every component resolved inside `root`, with exactly `mode` or the usual one.
+pub(super) fn make_directories(
+    root: &Path,
+    path: &Path,
+    mode: Option<Mode>,
+) -> io::Result<OwnedFd> {
     let how = |flags| {
         OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
@@ -462,11 +472,19 @@ pub(super) fn make_directories(root: &Path, path: &Path) -> io::Result<OwnedFd> 
                 last = match openat2(&top, &made, how(directory)) {
                     Ok(found) => found,
                     Err(nix::errno::Errno::ENOENT) => {
-                        match mkdirat(&last, name, Mode::from_bits_truncate(0o755)) {
-                            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                        let made_here = match mkdirat(&last, name, Mode::from_bits_truncate(0o755))
+                        {
+                            Ok(()) => true,
+                            Err(nix::errno::Errno::EEXIST) => false,
                             Err(error) => return Err(error.into()),
+                        };
+                        let found = openat2(&top, &made, how(directory))?;
+                        if let Some(mode) = mode.filter(|_| made_here) {
+                            // By descriptor: a container may have put a link in its place meanwhile.
+                            let at = format!("/proc/self/fd/{}", found.as_raw_fd());
+                            fs::set_permissions(at, fs::Permissions::from_mode(mode.bits()))?;
                         }
-                        openat2(&top, &made, how(directory))?
+                        found
                     }
                     Err(error) => return Err(error.into()),
                 };
@@ -476,4 +494,37 @@ pub(super) fn make_directories(root: &Path, path: &Path) -> io::Result<OwnedFd> 
         }
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sub_path_makes_is_open_to_whom_the_volume_is() {
+        let volume = tempfile::tempdir().unwrap();
+        fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let mode = |path: &str| {
+            fs::metadata(volume.path().join(path))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o7777
+        };
+        make_directories(
+            volume.path(),
+            Path::new("a/b"),
+            Some(Mode::from_bits_truncate(0o777)),
+        )
+        .unwrap();
+        assert_eq!((mode("a"), mode("a/b")), (0o777, 0o777));
+        fs::set_permissions(volume.path().join("a"), fs::Permissions::from_mode(0o700)).unwrap();
+        make_directories(
+            volume.path(),
+            Path::new("a/c"),
+            Some(Mode::from_bits_truncate(0o770)),
+        )
+        .unwrap();
+        assert_eq!((mode("a"), mode("a/c")), (0o700, 0o770));
+    }
 }

@@ -122,7 +122,7 @@ pub(crate) fn mount_in_step(
             // Nothing has run before the step that could have laid out this directory: the step's entrypoint does it,
             // in a part that no other step sees.
             m.read_only = None;
-            m.sub_path = Some(step.to_string());
+            m.sub_path = (steps > 1).then(|| step.to_string());
         }
     });
     add_unless_mounted(mounts, shared);
