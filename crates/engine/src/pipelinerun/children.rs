@@ -38,6 +38,9 @@ pub(super) fn owner(run: &PipelineRun) -> OwnerReference {
     }
 }
 
+/// A trace context of this many bytes is not passed on (P-301).
+const LONGEST_TRACE: usize = 1024;
+
 /// Why a child cannot be made, now and for ever.
 pub(super) type Unmakeable = String;
 
@@ -232,6 +235,10 @@ impl Work<'_> {
         }
         if let Some(assistant) = affinity::annotation(self, claim_workspace.as_deref()) {
             annotations.insert(annotation::AFFINITY_ASSISTANT.to_owned(), assistant);
+        }
+        let trace = serde_json::to_string(&self.run.status.span_context).unwrap_or_default();
+        if !self.run.status.span_context.is_empty() && trace.len() < LONGEST_TRACE {
+            annotations.insert(annotation::TASK_RUN_SPAN_CONTEXT.to_owned(), trace);
         }
         let mut spec = TaskRunSpec {
             retries: task.retries,

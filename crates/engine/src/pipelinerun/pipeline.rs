@@ -52,7 +52,7 @@ pub(super) struct Ready {
     pub origin: Origin,
     /// With params, contexts and workspaces filled in.
     pub spec: PipelineSpec,
-    /// Its tasks and finally tasks as they were before.
+    /// Its tasks and finally tasks as they were before, where params with enums need them.
     pub original: Vec<PipelineTask>,
     pub graphs: (Graph, Graph),
 }
@@ -66,7 +66,11 @@ impl Work<'_> {
         self.note_verification(&origin.verification);
         let graphs = self.graphs(&spec)?;
         self.check(&origin, &spec)?;
-        let original = spec.tasks.iter().chain(&spec.finally).cloned().collect();
+        let original = if self.config.feature_flags.enable_param_enum {
+            spec.tasks.iter().chain(&spec.finally).cloned().collect()
+        } else {
+            Vec::new()
+        };
         self.substitute(&origin, &mut spec)?;
         self.run.status.pipeline_spec = Some(spec.clone());
         for task in spec.tasks.iter().chain(&spec.finally) {

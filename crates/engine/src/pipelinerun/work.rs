@@ -142,6 +142,7 @@ impl Work<'_> {
             // P-098
             return Ok(());
         }
+        self.adopt_trace();
         self.end_what_is_long_overdue()?;
         if self.run.status.start_time.is_none() && self.run.spec.status != PipelineRunSpec::PENDING
         {
@@ -161,6 +162,17 @@ impl Work<'_> {
             return Ok(());
         }
         self.proceed()
+    }
+
+    /// The trace that the run's creator belongs to (P-301).
+    fn adopt_trace(&mut self) {
+        let annotations = self.run.metadata.annotations.as_ref();
+        let given = annotations.and_then(|all| all.get(annotation::PIPELINE_RUN_SPAN_CONTEXT));
+        if self.run.status.span_context.is_empty()
+            && let Some(given) = given.filter(|given| !given.is_empty())
+        {
+            self.run.status.span_context = serde_json::from_str(given).unwrap_or_default();
+        }
     }
 
     /// P-097

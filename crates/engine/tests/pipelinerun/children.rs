@@ -145,6 +145,35 @@ fn provenance_is_stored_only_while_the_flag_is_on() {
 }
 
 #[test]
+fn a_trace_given_by_annotation_is_adopted_and_passed_on() {
+    // P-301
+    let adopted = |given: &str| {
+        let mut world = World::of_pipeline(json!({"tasks": [{"name": "a", "taskSpec": step()}]}));
+        let annotations = [(
+            "tekton.dev/pipelinerunSpanContext".to_owned(),
+            given.to_owned(),
+        )];
+        world.run.metadata.annotations = Some(annotations.into());
+        world.reconcile();
+        let annotations = world.task_runs["run-a"]
+            .metadata
+            .annotations
+            .clone()
+            .unwrap();
+        let passed_on = annotations.get("tekton.dev/taskrunSpanContext").cloned();
+        (json!(world.run.status.span_context), passed_on)
+    };
+    let context = json!({"traceparent": "00-aa-bb-01"});
+    assert_eq!(
+        adopted(&context.to_string()),
+        (context.clone(), Some(context.to_string()))
+    );
+    assert_eq!(adopted("no JSON"), (json!({}), None));
+    let long = json!({"traceparent": "x".repeat(1100)});
+    assert_eq!(adopted(&long.to_string()), (long, None));
+}
+
+#[test]
 fn a_referenced_task_is_passed_on_by_reference_and_an_inline_one_by_value() {
     // P-260, P-183, P-257
     let mut world = World::of_run(json!({
