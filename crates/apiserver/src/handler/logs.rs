@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
 
 use super::input::{DeleteOptions, FieldValidation, WriteOptions, decode_body, write_options};
+use super::update::Before;
 use super::write::Failure;
 use super::{Answer, Call, delete, full, reply};
 use crate::error::{ApiError, Cause};
@@ -181,10 +182,15 @@ impl Inner {
                 .storage
                 .get(&resource.storage, &path.namespace, &path.name)
                 .ok_or_else(|| ApiError::not_found(resource.about(), &path.name))?;
-            let mut new = self.load(resource, &current).await?;
+            let old = self.load(resource, &current).await?;
+            let mut new = old.clone();
             change(&mut new)?;
+            let before = Before {
+                stored: &current,
+                value: &old,
+            };
             match self
-                .replace(call, resource, path, &current, new, &options)
+                .replace(call, resource, path, before, new, &options)
                 .await
             {
                 Ok(outcome) => return Ok(outcome),

@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::input::{WriteOptions, conform_object, write_options};
+use super::update::Before;
 use super::write::Failure;
 use super::{Answer, Call, meta};
 use crate::accept::content_type;
@@ -126,8 +127,12 @@ impl Inner {
                 options.validation,
                 call,
             )?;
+            let before = Before {
+                stored: &current,
+                value: &old,
+            };
             match self
-                .replace(call, resource, path, &current, new, &options)
+                .replace(call, resource, path, before, new, &options)
                 .await
             {
                 Ok(outcome) => return self.answer(call, resource, outcome, StatusCode::OK).await,
@@ -218,8 +223,12 @@ impl Inner {
             };
             let old = self.load(resource, &current).await?;
             let new = patch::apply::merge(&old, &body, resource, options, &path.subresource)?;
+            let before = Before {
+                stored: &current,
+                value: &old,
+            };
             match self
-                .replace(call, resource, path, &current, new, options)
+                .replace(call, resource, path, before, new, options)
                 .await
             {
                 Ok(outcome) => return self.answer(call, resource, outcome, StatusCode::OK).await,

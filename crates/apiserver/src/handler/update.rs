@@ -20,6 +20,13 @@ use crate::target::Path;
 
 const ATTEMPTS: usize = 20;
 
+/// The object an update starts from: as stored, and as a value of the request's version.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'a> {
+    pub stored: &'a Arc<Stored>,
+    pub value: &'a Value,
+}
+
 impl Inner {
     /// `PUT`.
     pub(super) async fn put(
@@ -89,8 +96,13 @@ impl Inner {
                 );
                 return Err(ApiError::conflict(resource.about(), &path.name, &text));
             }
+            let old = self.load(resource, &current).await?;
+            let before = Before {
+                stored: &current,
+                value: &old,
+            };
             match self
-                .replace(call, resource, path, &current, object.clone(), &options)
+                .replace(call, resource, path, before, object.clone(), &options)
                 .await
             {
                 Ok(outcome) => return self.answer(call, resource, outcome, StatusCode::OK).await,
@@ -110,27 +122,30 @@ impl Inner {
         call: &Call,
         resource: &Arc<Resource>,
         path: &Path,
-        current: &Arc<Stored>,
+        before: Before<'_>,
         mut new: Value,
         options: &WriteOptions,
     ) -> Result<Outcome, Failure> {
-        let old = self.load(resource, current).await?;
+        let Before {
+            stored: current,
+            value: old,
+        } = before;
         let given = meta::text(&new, "resourceVersion");
         if !given.is_empty() && *given != current.revision.to_string() && given != "0" {
             return Err(ApiError::modified(resource.about(), &path.name).into());
         }
-        meta::preserve(&mut new, &old)?;
+        meta::preserve(&mut new, old)?;
         if meta::merge_owners(&mut new) {
             call.warn(".metadata.ownerReferences contains duplicate entries; API server dedups owner references");
         }
-        self.prepare_update(resource, &path.subresource, &mut new, &old);
-        self.allocate(resource, &mut new, Some(&old)).await?;
+        self.prepare_update(resource, &path.subresource, &mut new, old);
+        self.allocate(resource, &mut new, Some(old)).await?;
         let review = Review {
             operation: Operation::Update,
             resource,
             subresource: &path.subresource,
             namespace: &path.namespace,
-            old: Some(&old),
+            old: Some(old),
             dry_run: options.dry_run,
             identity: &call.identity,
             options: json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"}),
@@ -140,21 +155,21 @@ impl Inner {
         }
         if self.mutate(call, &review, &mut new).await? {
             self.redefault(call, resource, &mut new)?;
-            meta::preserve(&mut new, &old)?;
-            self.prepare_update(resource, &path.subresource, &mut new, &old);
+            meta::preserve(&mut new, old)?;
+            self.prepare_update(resource, &path.subresource, &mut new, old);
         }
         if path.subresource.is_empty() || resource.custom().is_some() {
-            self.validate(resource, &new, Some(&old))?;
+            self.validate(resource, &new, Some(old))?;
         }
         self.validate_by_webhooks(call, &review, &new).await?;
-        self.bump_generation(resource, &path.subresource, &mut new, &old);
+        self.bump_generation(resource, &path.subresource, &mut new, old);
         if resource.is("apiextensions.k8s.io", crate::builtin::kinds::CRDS)
             && path.subresource.is_empty()
         {
             let clash = self.clash(&new);
             crd::definition::establish(&mut new, clash, &meta::now());
         }
-        patch::apply::track_update(&mut new, &old, resource, options, &path.subresource);
+        patch::apply::track_update(&mut new, old, resource, options, &path.subresource);
         let now_gone = current.deleting && is_finished(resource, &new);
         if options.dry_run {
             return Ok(Outcome::Value(new));
@@ -178,7 +193,7 @@ impl Inner {
                 Err(_) => Err(Failure::Raced),
             };
         }
-        if same(&new, &old) && resource.is_stored_form(current.revision) {
+        if same(&new, old) && resource.is_stored_form(current.revision) {
             return Ok(Outcome::Stored(Arc::clone(current)));
         }
         let draft = self.draft(resource, new).await?;
