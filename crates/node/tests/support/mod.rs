@@ -130,6 +130,12 @@ impl World {
     /// Ends the node and checks that nothing of it is left.
     pub async fn end(self) {
         self.node.shutdown(Disposition::KillAll).await;
+        for _ in 0..1000 {
+            if mentions(self.directory.path()).is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         assert_eq!(
             mentions(self.directory.path()),
             Vec::<String>::new(),
