@@ -158,7 +158,17 @@ pub async fn directory(
         },
     });
     create(connection, &volume).await?;
-    create(connection, &claim).await.map(drop)
+    let created = create(connection, &claim).await?;
+    // Nobody provisions a volume that exists: binding it is ours.
+    let bound =
+        Patch::Merge(json!({"status": {"phase": "Bound", "accessModes": ["ReadWriteMany"]}}));
+    let claims = api_of(connection, "v1", "PersistentVolumeClaim", "").await?;
+    let patched = claims
+        .patch_status(&created.name, &PatchParams::default(), &bound)
+        .await;
+    patched
+        .map(drop)
+        .map_err(|error| api_failure("cannot bind the directory", error))
 }
 
 async fn api_of(

@@ -108,11 +108,13 @@ impl Local {
     }
 
     async fn start(
-        options: ClusterOptions,
+        mut options: ClusterOptions,
         namespace: String,
         scratch: Option<tempfile::TempDir>,
     ) -> Result<Self, Failure> {
         let images = options.images.clone();
+        // Nobody outside may look before Tekton's kinds are there.
+        let listen = options.listen.take();
         let file = BuiltInFile {
             path: "/entrypoint",
             mode: 0o755,
@@ -125,7 +127,7 @@ impl Local {
                 tektite_oci::ImageConfig::default(),
             )
             .map_err(|error| failed(&error))?;
-        let cluster = Cluster::start(options).await.map_err(refused)?;
+        let mut cluster = Cluster::start(options).await.map_err(refused)?;
         let client = cluster.client();
         let config = ConfigHandle::default();
         let (service_namespace, service) = WEBHOOK_SERVICE;
@@ -149,13 +151,24 @@ impl Local {
                 tracing::error!(%error, "the controller ended");
             }
         });
-        Ok(Self {
+        let served = match listen {
+            Some(address) => cluster.serve(address).await,
+            None => Ok(()),
+        };
+        let local = Self {
             connection: Connection { client, namespace },
             cluster,
             stop,
             controller,
             scratch,
-        })
+        };
+        match served {
+            Ok(()) => Ok(local),
+            Err(error) => {
+                local.stop().await;
+                Err(refused(error))
+            }
+        }
     }
 
     /// Where it serves, if it does.

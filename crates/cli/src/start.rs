@@ -255,6 +255,11 @@ impl Builder<'_> {
             "claim" => json!({"name": name, "persistentVolumeClaim": {"claimName": value}}),
             "config" => json!({"name": name, "configMap": {"name": value}}),
             "secret" => json!({"name": name, "secret": {"secretName": value}}),
+            "dir" if self.arguments.target.is_given() => {
+                return Err(
+                    "another cluster's nodes do not see this machine's directories".to_owned(),
+                );
+            }
             "dir" => {
                 let path =
                     std::path::absolute(Path::new(value)).map_err(|error| error.to_string())?;

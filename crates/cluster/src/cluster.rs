@@ -75,6 +75,7 @@ pub enum StartError {
 /// A running cluster. Dropping it does not stop it: call [`Cluster::shutdown`].
 pub struct Cluster {
     server: ApiServer,
+    authority: Authority,
     node: Option<Node>,
     address: Option<SocketAddr>,
     kubeconfig: Option<PathBuf>,
@@ -127,6 +128,7 @@ impl Cluster {
         let stop = CancellationToken::new();
         let mut cluster = Self {
             server,
+            authority,
             node: None,
             address: None,
             kubeconfig: None,
@@ -135,7 +137,7 @@ impl Cluster {
             place,
         };
         if let Some(address) = options.listen {
-            cluster.serve(address, &authority).await?;
+            cluster.serve(address).await?;
         }
         let volumes = make(cluster.place.path().join("volumes"))?;
         cluster
@@ -150,18 +152,18 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn serve(
-        &mut self,
-        address: SocketAddr,
-        authority: &Authority,
-    ) -> Result<(), StartError> {
+    /// Serves HTTPS and writes the kubeconfig: for those who have something to install before anybody may look.
+    ///
+    /// # Errors
+    /// If the address is taken or the kubeconfig cannot be written.
+    pub async fn serve(&mut self, address: SocketAddr) -> Result<(), StartError> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| StartError::Listen { address, source })?;
         let bound = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address, source })?;
-        let tls = authority.server_config(bound)?;
+        let tls = self.authority.server_config(bound)?;
         let (server, stop) = (self.server.clone(), self.stop.clone());
         self.tasks.push(tokio::spawn(async move {
             if let Err(error) = server.serve(listener, tls, stop.cancelled_owned()).await {
@@ -171,7 +173,7 @@ impl Cluster {
         let address = dialable(bound);
         self.address = Some(address);
         let path = self.place.path().join("kubeconfig");
-        write_private(&path, &kubeconfig(address, authority)).map_err(|source| {
+        write_private(&path, &kubeconfig(address, &self.authority)).map_err(|source| {
             StartError::DataDir {
                 path: path.clone(),
                 source,

@@ -77,7 +77,7 @@ pub async fn run(arguments: List) -> Outcome {
         Some(format) => print(&objects::print_list(objects, format)),
         None if rows.is_empty() => print("nothing found\n"),
         None => {
-            rows.sort_by(|a, b| b.1.cmp(&a.1));
+            rows.sort_by_key(|row| std::cmp::Reverse(row.1));
             let mut lines = vec![lister.header(what)];
             lines.extend(rows.into_iter().map(|(cells, _)| cells));
             print(&table::render(&lines, 0));

@@ -91,7 +91,7 @@ pub fn complete(document: &Document, mut found: Findings) -> Findings {
     found.unknown.retain(|field| {
         let top = ["apiVersion", "kind", "status"].contains(&field.path.as_str())
             || field.path.starts_with("status.");
-        !top && !(beta && known_to_v1beta1(field))
+        !(top || beta && known_to_v1beta1(field))
     });
     found
 }

@@ -61,13 +61,6 @@ impl Document {
             .map_or("", |(group, _)| group)
     }
 
-    /// The part of `apiVersion` after the slash.
-    pub fn version(&self) -> &str {
-        self.api_version
-            .split_once('/')
-            .map_or(self.api_version.as_str(), |(_, version)| version)
-    }
-
     /// Whether this is a kind of group `tekton.dev`.
     pub fn is_tekton(&self, kind: &str) -> bool {
         self.group() == "tekton.dev" && self.kind == kind

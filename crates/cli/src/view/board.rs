@@ -68,11 +68,6 @@ impl Board {
         }
     }
 
-    /// The followed runs.
-    pub fn roots(&self) -> &[Root] {
-        &self.roots
-    }
-
     /// Takes in a PipelineRun as it is at `now`.
     pub fn see_pipeline_run(&mut self, run: PipelineRun, now: Duration) {
         let name = run.metadata.name.clone().unwrap_or_default();

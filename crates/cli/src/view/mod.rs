@@ -39,11 +39,6 @@ impl State {
             State::Skipped => "skipped",
         }
     }
-
-    /// Whether nothing more will happen.
-    pub fn is_final(self) -> bool {
-        !matches!(self, State::Waiting | State::Running)
-    }
 }
 
 /// One run that was started or asked for.
