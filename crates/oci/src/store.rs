@@ -97,12 +97,20 @@ impl ImageStore {
     ///
     /// Fails on names that are none, and on a store or mapping that cannot be read.
     pub fn get(&self, reference: &str) -> Result<Option<Image>, Error> {
-        let name = self.mapping()?.apply(reference)?;
+        let name = self.resolve_name(reference)?;
         self.find(&name)
     }
 
-    /// The name that `images.yaml` puts in place of this one, normalised; [`HOST`] for the machine itself.
+    /// The name that `images.yaml` puts in place of this one, normalised; [`HOST`] for the machine itself. Built-in
+    /// images keep their names: a rule for all images is not meant for the program's own.
     pub fn resolve_name(&self, reference: &str) -> Result<String, Error> {
+        if let Ok(name) = reference.parse::<Reference>() {
+            let name = name.to_string();
+            let record = self.shared.places.read_name(&name)?;
+            if record.is_some_and(|record| record.built_in) {
+                return Ok(name);
+            }
+        }
         self.mapping()?.apply(reference)
     }
 

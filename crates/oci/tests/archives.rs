@@ -338,6 +338,23 @@ fn a_built_in_image_holds_its_files_and_is_added_once() {
 }
 
 #[test]
+fn a_rule_for_all_images_leaves_built_in_ones_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let file = BuiltInFile {
+        path: "/entrypoint",
+        mode: 0o755,
+        content: b"one",
+    };
+    store
+        .add_built_in("tektite/entrypoint", &[file], ImageConfig::default())
+        .unwrap();
+    fs::write(dir.path().join("store/images.yaml"), "'*': host\n").unwrap();
+    assert!(store.get("alpine").unwrap().unwrap().is_host());
+    assert!(!store.get("tektite/entrypoint").unwrap().unwrap().is_host());
+}
+
+#[test]
 fn the_host_image_has_no_layers_and_names_can_be_mapped_to_it_while_running() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
