@@ -140,9 +140,8 @@ impl Cluster {
             cluster.serve(address).await?;
         }
         let volumes = make(cluster.place.path().join("volumes"))?;
-        cluster
-            .tasks
-            .extend(controllers::start(cluster.client(), volumes, &cluster.stop));
+        let tasks = controllers::start(cluster.client(), volumes, &cluster.stop).await;
+        cluster.tasks.extend(tasks);
         if options.node
             && let Err(error) = cluster.start_node(options.images).await
         {

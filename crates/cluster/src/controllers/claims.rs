@@ -21,9 +21,6 @@ const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// Works until it is dropped. `volumes` is the directory of all volumes.
 pub async fn run(client: kube::Client, volumes: PathBuf) {
-    if let Err(error) = storage_class(&client).await {
-        tracing::error!(%error, "cannot create the default storage class");
-    }
     let provisioner = Provisioner { client, volumes };
     let claims: Api<PersistentVolumeClaim> = Api::all(provisioner.client.clone());
     let pods: Api<PartialObjectMeta<Pod>> = Api::all(provisioner.client.clone());
@@ -56,7 +53,8 @@ async fn retry(what: &str, error: &watcher::Error) {
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
 }
 
-async fn storage_class(client: &kube::Client) -> kube::Result<()> {
+/// Makes the one class, marked default (K-250).
+pub async fn storage_class(client: &kube::Client) -> kube::Result<()> {
     let class: StorageClass = serde_json::from_value(json!({
         "metadata": {"name": CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": PROVISIONER,
