@@ -218,6 +218,15 @@ impl Provisioner {
         {
             let _ = tokio::task::spawn_blocking(move || fs::remove_dir_all(directory)).await;
         }
+        // Its claim is gone, so nothing is left to protect it for, and its data went first.
+        let unprotected = json!({"metadata": {"finalizers": null}});
+        let _ = volumes
+            .patch(
+                &volume,
+                &PatchParams::default(),
+                &Patch::Merge(&unprotected),
+            )
+            .await;
     }
 }
 
