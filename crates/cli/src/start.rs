@@ -9,7 +9,7 @@ use crate::arguments;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Failure;
 use crate::lint::{named, suggest};
-use crate::manifest::{Document, Node, parse_value};
+use crate::manifest::{Content, Document, Node, parse_node};
 
 /// A run to create, and the directories that it mounts.
 #[derive(Debug, Default)]
@@ -296,8 +296,10 @@ fn value(text: &str, declaration: &Node) -> Result<Value, String> {
         });
     let object = declaration.get("properties").map(|_| "object");
     match declared.or(object).or(by_default).unwrap_or("string") {
-        "array" if text.starts_with('[') => match parse_value(text)? {
-            Value::Array(items) => Ok(items.into_iter().map(as_text).collect()),
+        "array" if text.starts_with('[') => match parse_node(text)?.map(|node| node.content) {
+            Some(Content::Sequence(items)) => {
+                Ok(items.iter().map(|item| as_text(item, text)).collect())
+            }
             _ => Err("not a list".to_owned()),
         },
         "array" => Ok(text
@@ -305,10 +307,10 @@ fn value(text: &str, declaration: &Node) -> Result<Value, String> {
             .filter(|item| !item.is_empty())
             .map(|item| json!(item.trim()))
             .collect()),
-        "object" if text.starts_with('{') => match parse_value(text)? {
-            Value::Object(fields) => Ok(fields
+        "object" if text.starts_with('{') => match parse_node(text)?.map(|node| node.content) {
+            Some(Content::Mapping(entries)) => Ok(entries
                 .into_iter()
-                .map(|(key, value)| (key, as_text(value)))
+                .map(|entry| (entry.key, as_text(&entry.node, text)))
                 .collect::<Map<_, _>>()
                 .into()),
             _ => Err("not an object".to_owned()),
@@ -326,11 +328,15 @@ fn value(text: &str, declaration: &Node) -> Result<Value, String> {
     }
 }
 
-/// Params hold text only.
-fn as_text(value: Value) -> Value {
-    match value {
-        Value::String(_) => value,
-        other => json!(other.to_string()),
+/// Params hold text only: what YAML would take for a number or a boolean stays as it was typed.
+fn as_text(node: &Node, source: &str) -> Value {
+    match node.as_str() {
+        Some(text) => json!(text),
+        None => json!(
+            source
+                .get(node.span.start..node.span.end)
+                .unwrap_or_default()
+        ),
     }
 }
 
@@ -356,9 +362,9 @@ mod tests {
             "-p",
             "s=1",
             "-p",
-            "a=x,y",
+            "a=[x, y, 010, 1.0, 'no']",
             "-p",
-            "o={k: 2}",
+            "o={k: 2.50}",
             "-w",
             "w=secret=creds",
             "-s",
@@ -370,7 +376,7 @@ mod tests {
         let spec = &start.run["spec"];
         assert_eq!(
             spec["params"],
-            json!([{"name": "s", "value": "1"}, {"name": "a", "value": ["x", "y"]}, {"name": "o", "value": {"k": "2"}}])
+            json!([{"name": "s", "value": "1"}, {"name": "a", "value": ["x", "y", "010", "1.0", "no"]}, {"name": "o", "value": {"k": "2.50"}}])
         );
         assert_eq!(
             spec["workspaces"],

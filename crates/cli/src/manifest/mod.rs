@@ -88,10 +88,15 @@ impl Document {
 
 /// One value in YAML flow notation, such as `[a, b]`.
 pub fn parse_value(text: &str) -> Result<Value, String> {
+    Ok(parse_node(text)?.map_or(Value::Null, |node| node.to_json()))
+}
+
+/// The first document of a text, with places in it; `None` if there is none.
+pub fn parse_node(text: &str) -> Result<Option<Node>, String> {
     let (node, problems) = parse::document(text, 0);
     match problems.first() {
         Some(problem) => Err(problem.message.clone()),
-        None => Ok(node.map_or(Value::Null, |node| node.to_json())),
+        None => Ok(node),
     }
 }
 
