@@ -4,9 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::arguments::DataDir;
 
-/// The directory that the arguments name, or the default one.
+/// The directory that the arguments name, or the default one. Absolute: it goes into mounts and the kubeconfig's path.
 pub fn of(arguments: &DataDir) -> PathBuf {
-    arguments.data_dir.clone().unwrap_or_else(default_dir)
+    arguments
+        .data_dir
+        .clone()
+        .map_or_else(default_dir, absolute)
+}
+
+/// Only an empty path, or one in a directory that is gone, stays as it is; whoever opens it says what is wrong.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// `$TEKTITE_DATA_DIR`, else `/var/lib/tektite` for root, else `$XDG_DATA_HOME/tektite`.
@@ -17,7 +25,7 @@ pub fn default_dir() -> PathBuf {
             .map(PathBuf::from)
     };
     if let Some(directory) = from("TEKTITE_DATA_DIR") {
-        return directory;
+        return absolute(directory);
     }
     if rustix::process::geteuid().is_root() {
         return Path::new("/var/lib/tektite").to_owned();

@@ -8,7 +8,7 @@ use tektite_cluster::{Cluster, ClusterOptions, StartError};
 use tektite_controller::{
     ConfigHandle, Controller, ControllerOptions, InstallOptions, WEBHOOK_SERVICE,
 };
-use tektite_oci::{BuiltInFile, ImageStore, StoreOptions};
+use tektite_oci::{BuiltInContent, BuiltInFile, ImageStore, StoreOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,13 @@ use crate::image_configs::StoreConfigs;
 const ENTRYPOINT: &[u8] = include_bytes!(env!("TEKTITE_ENTRYPOINT"));
 /// The image that carries it into pods.
 const ENTRYPOINT_IMAGE: &str = "tektite/entrypoint";
+
+/// The one program under the names of the several that Tekton's images hold (T-225, T-314, T-328).
+const PROGRAMS: [&str; 3] = [
+    "/ko-app/entrypoint",
+    "/ko-app/nop",
+    "/ko-app/sidecarlogresults",
+];
 
 /// A private cluster.
 #[derive(Debug, Clone, Default)]
@@ -115,18 +122,7 @@ impl Local {
         let images = options.images.clone();
         // Nobody outside may look before Tekton's kinds are there.
         let listen = options.listen.take();
-        let file = BuiltInFile {
-            path: "/entrypoint",
-            mode: 0o755,
-            content: ENTRYPOINT,
-        };
-        images
-            .add_built_in(
-                ENTRYPOINT_IMAGE,
-                &[file],
-                tektite_oci::ImageConfig::default(),
-            )
-            .map_err(|error| failed(&error))?;
+        add_entrypoint(&images).map_err(|error| failed(&error))?;
         let mut cluster = Cluster::start(options).await.map_err(refused)?;
         let client = cluster.client();
         let config = ConfigHandle::default();
@@ -193,6 +189,32 @@ impl Local {
         self.cluster.shutdown().await;
         drop(self.scratch);
     }
+}
+
+/// Whoever runs the image without naming a program gets the one that does nothing: stopped sidecars, affinity assistants.
+fn add_entrypoint(images: &ImageStore) -> Result<(), tektite_oci::Error> {
+    let program = BuiltInFile {
+        path: "/entrypoint",
+        mode: 0o755,
+        content: BuiltInContent::Bytes(ENTRYPOINT),
+    };
+    let link = |path| BuiltInFile {
+        path,
+        mode: 0o777,
+        content: BuiltInContent::LinkTo("../entrypoint"),
+    };
+    let [entrypoint, nop, results] = PROGRAMS.map(link);
+    let config = tektite_oci::ImageConfig {
+        entrypoint: vec![PROGRAMS[1].to_owned()],
+        ..tektite_oci::ImageConfig::default()
+    };
+    images
+        .add_built_in(
+            ENTRYPOINT_IMAGE,
+            &[program, entrypoint, nop, results],
+            config,
+        )
+        .map(drop)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Failure {

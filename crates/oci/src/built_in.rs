@@ -19,7 +19,16 @@ pub struct BuiltInFile<'a> {
     /// Permission bits.
     pub mode: u32,
     /// What it holds.
-    pub content: &'a [u8],
+    pub content: BuiltInContent<'a>,
+}
+
+/// What is at a path of a built-in image.
+#[derive(Clone, Copy, Debug)]
+pub enum BuiltInContent<'a> {
+    /// A regular file.
+    Bytes(&'a [u8]),
+    /// A symbolic link to this path.
+    LinkTo(&'a str),
 }
 
 impl ImageStore {
@@ -73,7 +82,15 @@ impl ImageStore {
 fn content_digest(files: &[BuiltInFile<'_>], config: &ImageConfig) -> Result<Digest, Error> {
     let description: Vec<_> = files
         .iter()
-        .map(|file| (file.path, file.mode, Digest::of(file.content)))
+        .map(|file| {
+            let digest = match file.content {
+                BuiltInContent::Bytes(bytes) => Digest::of(bytes),
+                BuiltInContent::LinkTo(target) => {
+                    Digest::of(format!("link to {target}").as_bytes())
+                }
+            };
+            (file.path, file.mode, digest)
+        })
         .collect();
     let description = serde_json::to_vec(&(description, config))
         .map_err(|error| Error::malformed("built-in", error.to_string()))?;
@@ -84,13 +101,23 @@ fn tar_of(files: &[BuiltInFile<'_>]) -> Result<Vec<u8>, Error> {
     let mut tar = tar::Builder::new(Vec::new());
     for file in files {
         let mut header = tar::Header::new_gnu();
-        header.set_size(file.content.len() as u64);
         header.set_mode(file.mode);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
-        tar.append_data(&mut header, file.path.trim_start_matches('/'), file.content)
-            .map_err(|error| Error::malformed(file.path, error.to_string()))?;
+        let path = file.path.trim_start_matches('/');
+        let appended = match file.content {
+            BuiltInContent::Bytes(bytes) => {
+                header.set_size(bytes.len() as u64);
+                tar.append_data(&mut header, path, bytes)
+            }
+            BuiltInContent::LinkTo(target) => {
+                header.set_size(0);
+                header.set_entry_type(tar::EntryType::Symlink);
+                tar.append_link(&mut header, path, target)
+            }
+        };
+        appended.map_err(|error| Error::malformed(file.path, error.to_string()))?;
     }
     tar.into_inner()
         .map_err(|error| Error::malformed("built-in", error.to_string()))

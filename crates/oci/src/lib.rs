@@ -21,7 +21,7 @@ mod registry;
 mod store;
 mod unpack;
 
-pub use built_in::BuiltInFile;
+pub use built_in::{BuiltInContent, BuiltInFile};
 pub use credentials::Credentials;
 pub use error::Error;
 pub use image::{HOST, Image, ImageConfig, ImageSummary};

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 use images::{Entry, Layer, docker_archive, oci_layout, tar_dir};
-use tektite_oci::{BuiltInFile, Error, ImageConfig, ImageStore, StoreOptions};
+use tektite_oci::{BuiltInContent, BuiltInFile, Error, ImageConfig, ImageStore, StoreOptions};
 
 fn store(dir: &std::path::Path) -> ImageStore {
     let options = StoreOptions {
@@ -305,11 +305,18 @@ fn a_built_in_image_holds_its_files_and_is_added_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let files = |content: &'static [u8]| {
-        [BuiltInFile {
-            path: "/entrypoint",
-            mode: 0o755,
-            content,
-        }]
+        [
+            BuiltInFile {
+                path: "/entrypoint",
+                mode: 0o755,
+                content: BuiltInContent::Bytes(content),
+            },
+            BuiltInFile {
+                path: "/ko-app/nop",
+                mode: 0o777,
+                content: BuiltInContent::LinkTo("../entrypoint"),
+            },
+        ]
     };
     let config = ImageConfig {
         entrypoint: vec!["/entrypoint".into()],
@@ -330,6 +337,11 @@ fn a_built_in_image_holds_its_files_and_is_added_once() {
         ),
         (b"one".to_vec(), 0o755)
     );
+    assert_eq!(
+        fs::read(first.layers[0].join("ko-app/nop")).unwrap(),
+        b"one",
+        "the link"
+    );
     let other = store
         .add_built_in("tektite.dev/entrypoint:1", &files(b"two"), config)
         .unwrap();
@@ -344,7 +356,7 @@ fn a_rule_for_all_images_leaves_built_in_ones_alone() {
     let file = BuiltInFile {
         path: "/entrypoint",
         mode: 0o755,
-        content: b"one",
+        content: BuiltInContent::Bytes(b"one"),
     };
     store
         .add_built_in("tektite/entrypoint", &[file], ImageConfig::default())
