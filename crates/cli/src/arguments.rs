@@ -129,6 +129,9 @@ pub struct Up {
     /// Run no pods: leave them to another node
     #[arg(long)]
     pub no_node: bool,
+    /// Run no controllers: leave runs to `tektite controller`
+    #[arg(long)]
+    pub no_controller: bool,
     /// This is the process in the background.
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub detached: bool,
@@ -157,11 +160,7 @@ pub struct Controller {
     #[command(flatten)]
     pub target: Target,
     /// Image with the entrypoint binary, for clusters whose nodes do not have it
-    #[arg(
-        long,
-        value_name = "IMAGE",
-        default_value = "ghcr.io/tektite/entrypoint:latest"
-    )]
+    #[arg(long, value_name = "IMAGE", default_value = "tektite/entrypoint")]
     pub entrypoint_image: String,
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tektite_cluster::{Cluster, ClusterOptions, StartError};
 use tektite_controller::{
-    ConfigHandle, Controller, ControllerOptions, InstallOptions, WEBHOOK_SERVICE,
+    Acting, ConfigHandle, Controller, ControllerOptions, InstallOptions, LeaderElection,
+    WEBHOOK_SERVICE,
 };
 use tektite_oci::{BuiltInContent, BuiltInFile, ImageStore, StoreOptions};
 use tokio::task::JoinHandle;
@@ -22,6 +23,8 @@ const ENTRYPOINT: &[u8] = include_bytes!(env!("TEKTITE_ENTRYPOINT"));
 /// The image that carries it into pods.
 const ENTRYPOINT_IMAGE: &str = "tektite/entrypoint";
 
+/// The controllers of a durable cluster among the candidates for the lead.
+const CANDIDATE: &str = "tektite-up";
 /// The one program under the names of the several that Tekton's images hold (T-225, T-314, T-328).
 const PROGRAMS: [&str; 3] = [
     "/ko-app/entrypoint",
@@ -47,6 +50,8 @@ pub struct DurableOptions {
     pub listen: Option<SocketAddr>,
     /// Whether to run pods.
     pub node: bool,
+    /// Whether to see to runs.
+    pub controller: bool,
 }
 
 /// A running cluster; it ends with [`Local::stop`].
@@ -86,7 +91,7 @@ impl Local {
             node: true,
             images,
         };
-        Self::start(cluster, options.namespace, Some(scratch)).await
+        Self::start(cluster, Acting::Always, options.namespace, Some(scratch)).await
     }
 
     /// Starts or restarts the cluster of a data directory.
@@ -111,11 +116,19 @@ impl Local {
             node: options.node,
             images,
         };
-        Self::start(cluster, "default".to_owned(), None).await
+        // Others may come in from outside. After a crash this is the same candidate, which need not wait for itself: the
+        // directory's lock sees to it that there is only one.
+        let acting = if options.controller {
+            Acting::Elected(LeaderElection::new(CANDIDATE))
+        } else {
+            Acting::Never
+        };
+        Self::start(cluster, acting, "default".to_owned(), None).await
     }
 
     async fn start(
         mut options: ClusterOptions,
+        acting: Acting,
         namespace: String,
         scratch: Option<tempfile::TempDir>,
     ) -> Result<Self, Failure> {
@@ -139,6 +152,7 @@ impl Local {
         let options = ControllerOptions {
             image_configs: Arc::new(StoreConfigs(images)),
             config,
+            acting,
             ..ControllerOptions::default()
         };
         let running = Controller::run(client.clone(), options, stop.clone());

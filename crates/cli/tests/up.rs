@@ -131,3 +131,63 @@ fn the_assistant_of_a_shared_claim_runs_while_its_run_does() {
         pods.is_empty().then_some(())
     });
 }
+
+/// `tektite controller` on a cluster; ends when dropped.
+struct Outside(std::process::Child, std::path::PathBuf);
+
+impl Outside {
+    fn start(up: &Up) -> Self {
+        let log = up.directory.join("controller.log");
+        let child = Command::new(BINARY)
+            .args(["controller", "--kubeconfig"])
+            .arg(up.kubeconfig())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log).expect("a log file"))
+            .spawn()
+            .expect("the binary starts");
+        Self(child, log)
+    }
+
+    /// Waits until it has said `part` for each of the kinds it sees to.
+    fn says(&self, part: &str) {
+        eventually(part, Duration::from_secs(60), || {
+            let log = fs::read_to_string(&self.1).unwrap_or_default();
+            (log.matches(part).count() == 3).then_some(())
+        });
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// P-392, P-394: beside the cluster's own controllers one from outside waits.
+#[test]
+fn a_controller_from_outside_stands_by_while_the_clusters_own_leads() {
+    let up = Up::start(&[]);
+    let outside = Outside::start(&up);
+    outside.says("standing by: another leads");
+    let run = up.directory.join("run.yaml");
+    fs::write(&run, SHARED_CLAIM).expect("a file");
+    let run = run.to_str().expect("a path");
+    let ran = up.tektite(&["run", run, "-o", "json"]);
+    said(&ran, 0, &["from-write"]);
+    let log = fs::read_to_string(&outside.1).expect("a log");
+    assert!(!log.contains(" leading "), "{log}");
+}
+
+/// The controllers alone see to the runs of a cluster without any, with the entrypoint from an init container.
+#[test]
+fn a_controller_from_outside_sees_to_runs_that_nobody_else_does() {
+    let up = Up::start(&["--no-controller"]);
+    let outside = Outside::start(&up);
+    outside.says("leading ");
+    let run = up.directory.join("run.yaml");
+    fs::write(&run, SHARED_CLAIM).expect("a file");
+    let ran = up.tektite(&["run", run.to_str().expect("a path")]);
+    said(&ran, 0, &["from-write", "succeeded in"]);
+}

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::read_config;
 use crate::events::recorder;
 use crate::leader::{self, Leadership};
-use crate::options::ControllerOptions;
+use crate::options::{Acting, ControllerOptions};
 use crate::resolution_request;
 use crate::run::{self, Outcome, ReconcileError};
 use crate::store::Change;
@@ -131,9 +131,10 @@ impl Controller {
         };
         let mut elections = JoinSet::new();
         let withdraw = CancellationToken::new();
-        let leadership = match &world.options.leader_election {
-            Some(election) => leader::elect(&world, election, &mut elections, &withdraw),
-            None => Leadership::default(),
+        let leadership = match &world.options.acting {
+            Acting::Always => Leadership::default(),
+            Acting::Elected(election) => leader::elect(&world, election, &mut elections, &withdraw),
+            Acting::Never => Leadership::none(),
         };
         dispatch(&world, &leadership, &shutdown).await;
         // Only now, as nothing acts any more, may another take over.

@@ -22,7 +22,7 @@ pub(crate) struct Leadership {
 
 impl Leadership {
     /// Nothing, until elected.
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             leads: Some(Arc::default()),
         }
@@ -57,6 +57,7 @@ pub(crate) fn elect(
             namespace: world.options.system_namespace.clone(),
             lease: lease_name(kind),
             election: election.clone(),
+            told: None,
             seen: None,
         };
         let (world, leadership, stop) = (Arc::clone(world), leadership.clone(), stop.clone());
@@ -82,6 +83,8 @@ struct Candidate {
     namespace: String,
     lease: String,
     election: LeaderElection,
+    /// Whom the log has named as the leader.
+    told: Option<String>,
     /// The lease's last seen version and since when it has been that: clocks of other machines are not trusted.
     seen: Option<(String, Instant)>,
 }
@@ -141,8 +144,13 @@ impl Candidate {
         };
         let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
         if holder != self.election.identity && !holder.is_empty() && !self.has_lapsed(&lease) {
+            if self.told.as_deref() != Some(holder) {
+                tracing::info!(lease = self.lease, holder, "standing by: another leads");
+                self.told = Some(holder.to_owned());
+            }
             return Ok(false);
         }
+        self.told = None;
         let taken_over = holder != self.election.identity;
         let mut lease = lease;
         let now = micro(Timestamp::now());

@@ -35,5 +35,5 @@ pub use controller::{Controller, RunError};
 pub use images::{ImageConfigs, ImageError, Keychain, RegistryLogin};
 pub use install::{InstallError, InstallOptions, install};
 pub use metrics::{Metrics, metrics_router};
-pub use options::{ControllerOptions, LeaderElection};
+pub use options::{Acting, ControllerOptions, LeaderElection};
 pub use webhook::{WEBHOOK_SERVICE, webhook_configurations, webhook_router};

@@ -25,8 +25,8 @@ pub struct ControllerOptions {
     pub system_namespace: String,
     /// How many runs may be reconciled at once.
     pub parallelism: usize,
-    /// Take part in an election by Lease; none for a single process.
-    pub leader_election: Option<LeaderElection>,
+    /// When this process acts on runs.
+    pub acting: Acting,
 }
 
 impl Default for ControllerOptions {
@@ -39,9 +39,21 @@ impl Default for ControllerOptions {
             namespace: None,
             system_namespace: tektite_api::names::NAMESPACE.into(),
             parallelism: 32,
-            leader_election: None,
+            acting: Acting::Always,
         }
     }
+}
+
+/// When a controller acts on what it sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Acting {
+    /// Always: it is the only one.
+    #[default]
+    Always,
+    /// While it leads, by Lease: others may be there.
+    Elected(LeaderElection),
+    /// Never: it only keeps the configuration current, for webhooks; others see to the runs.
+    Never,
 }
 
 /// How several controllers agree on who acts (P-392, P-393).
@@ -58,6 +70,12 @@ pub struct LeaderElection {
 }
 
 impl LeaderElection {
+    /// For a process that is one of several: no two get the same identity, as upstream makes them from host and chance.
+    pub fn anyone() -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self::new(format!("{}_{}", host.trim(), uuid::Uuid::new_v4()))
+    }
+
     /// Upstream's periods (P-393).
     pub fn new(identity: impl Into<String>) -> Self {
         let seconds = std::time::Duration::from_secs;

@@ -10,7 +10,7 @@ use fake::cluster::{
 use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tektite_controller::{ControllerOptions, LeaderElection};
+use tektite_controller::{Acting, ControllerOptions, LeaderElection};
 
 fn options() -> ControllerOptions {
     ControllerOptions::default()
@@ -359,7 +359,7 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_ends() {
     // P-392, P-394
     let api = FakeApi::new();
     let election = |identity: &str| ControllerOptions {
-        leader_election: Some(LeaderElection {
+        acting: Acting::Elected(LeaderElection {
             lease_duration: Duration::from_secs(2),
             renew_deadline: Duration::from_secs(1),
             retry_period: Duration::from_millis(50),

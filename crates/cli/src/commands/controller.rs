@@ -1,6 +1,7 @@
 //! `tektite controller`: the controllers alone, against any cluster that has the CRDs.
 
-use tektite_controller::{Controller, ControllerOptions};
+use tektite_controller::{Acting, Controller, ControllerOptions, LeaderElection};
+use tektite_engine::taskrun::pod::EntrypointDelivery;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments;
@@ -13,12 +14,14 @@ pub async fn run(arguments: arguments::Controller) -> Outcome {
     let connection = connect(&arguments.target).await?;
     let mut options = ControllerOptions {
         namespace: arguments.target.namespace.clone(),
+        acting: Acting::Elected(LeaderElection::anyone()),
         ..ControllerOptions::default()
     };
-    options.pod_options.entrypoint =
-        tektite_engine::taskrun::pod::EntrypointDelivery::InitContainer {
-            image: arguments.entrypoint_image.clone(),
-        };
+    let image = arguments.entrypoint_image.clone();
+    let pods = &mut options.pod_options;
+    pods.nop_image.clone_from(&image);
+    pods.sidecar_log_results_image.clone_from(&image);
+    pods.entrypoint = EntrypointDelivery::InitContainer { image };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {

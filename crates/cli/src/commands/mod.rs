@@ -22,7 +22,13 @@ use crate::terminal::{Terminal, print_error};
 
 /// Does what the arguments say.
 pub fn dispatch(arguments: Arguments) -> Outcome {
-    logging::start(arguments.verbose);
+    // Nobody looks at what these do but their log.
+    let quiet = match arguments.command {
+        Command::Controller(_) => logging::Quiet::Progress,
+        Command::Up(_) => logging::Quiet::Warnings,
+        _ => logging::Quiet::Silent,
+    };
+    logging::start(arguments.verbose, quiet);
     match arguments.command {
         Command::Run(arguments) => {
             let plan = run::plan(&arguments)?;

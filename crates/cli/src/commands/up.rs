@@ -30,6 +30,7 @@ pub async fn run(arguments: &Up) -> Outcome {
         data_dir: directory.clone(),
         listen: arguments.listen,
         node: !arguments.no_node,
+        controller: !arguments.no_controller,
     };
     let local = Local::durable(options).await?;
     let server = local.server();
@@ -72,6 +73,9 @@ pub fn detach(arguments: &Up) -> Outcome {
     }
     if arguments.no_node {
         command.arg("--no-node");
+    }
+    if arguments.no_controller {
+        command.arg("--no-controller");
     }
     let mut child = command
         .stdin(Stdio::null())
