@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tektite_cluster::{Cluster, ClusterOptions, StartError};
+use tektite_cluster::{Cluster, ClusterOptions, PrivateDirectory, StartError};
 use tektite_controller::{
     Acting, ConfigHandle, Controller, ControllerOptions, InstallOptions, LeaderElection,
     WEBHOOK_SERVICE,
@@ -60,17 +60,13 @@ pub struct Local {
     cluster: Cluster,
     stop: CancellationToken,
     controller: JoinHandle<()>,
-    scratch: Option<tempfile::TempDir>,
 }
 
 impl Local {
     /// Starts a private cluster that leaves nothing behind.
     pub async fn private(options: PrivateOptions) -> Result<Self, Failure> {
         preflight()?;
-        let scratch = tempfile::Builder::new()
-            .prefix("tektite-images-")
-            .tempdir()
-            .map_err(|error| failed(&error))?;
+        let scratch = PrivateDirectory::make().map_err(|error| failed(&error))?;
         let mapping = mapping(&options.image_maps, scratch.path())?;
         // Images loaded for the local cluster are there for private ones too.
         let shared = data_dir::default_dir().join(IMAGES);
@@ -130,13 +126,17 @@ impl Local {
         mut options: ClusterOptions,
         acting: Acting,
         namespace: String,
-        scratch: Option<tempfile::TempDir>,
+        scratch: Option<PrivateDirectory>,
     ) -> Result<Self, Failure> {
         let images = options.images.clone();
         // Nobody outside may look before Tekton's kinds are there.
         let listen = options.listen.take();
         add_entrypoint(&images).map_err(|error| failed(&error))?;
-        let mut cluster = Cluster::start(options).await.map_err(refused)?;
+        let started = match scratch {
+            Some(scratch) => Cluster::start_in(scratch, options).await,
+            None => Cluster::start(options).await,
+        };
+        let mut cluster = started.map_err(refused)?;
         let client = cluster.client();
         let config = ConfigHandle::default();
         let (service_namespace, service) = WEBHOOK_SERVICE;
@@ -170,7 +170,6 @@ impl Local {
             cluster,
             stop,
             controller,
-            scratch,
         };
         match served {
             Ok(()) => Ok(local),
@@ -201,7 +200,6 @@ impl Local {
             tracing::error!(%error, "the controller panicked");
         }
         self.cluster.shutdown().await;
-        drop(self.scratch);
     }
 }
 

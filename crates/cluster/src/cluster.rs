@@ -20,6 +20,7 @@ use crate::images::StoreImages;
 use crate::kubeconfig::{dialable, kubeconfig};
 use crate::lock::{DirectoryLock, LockError};
 use crate::logs::NodeLogs;
+use crate::private::PrivateDirectory;
 
 /// How to start a cluster.
 #[derive(Clone, Debug)]
@@ -90,13 +91,14 @@ enum Place {
         directory: PathBuf,
         _lock: DirectoryLock,
     },
-    Private(PathBuf),
+    Private(PrivateDirectory),
 }
 
 impl Place {
     fn path(&self) -> &Path {
         match self {
-            Place::Durable { directory, .. } | Place::Private(directory) => directory,
+            Place::Durable { directory, .. } => directory,
+            Place::Private(private) => private.path(),
         }
     }
 }
@@ -108,6 +110,21 @@ impl Cluster {
     /// If the directory is in use or cannot be used, the address is taken, or containers cannot be run.
     pub async fn start(options: ClusterOptions) -> Result<Self, StartError> {
         let place = place(options.data_dir.as_deref())?;
+        Self::start_at(place, options).await
+    }
+
+    /// Starts a cluster in memory, with its files in a directory that the caller has already put some in.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_in(
+        directory: PrivateDirectory,
+        options: ClusterOptions,
+    ) -> Result<Self, StartError> {
+        Self::start_at(Place::Private(directory), options).await
+    }
+
+    async fn start_at(place: Place, options: ClusterOptions) -> Result<Self, StartError> {
         let (authority, store) = match &place {
             Place::Private(_) => (Authority::in_memory()?, Store::Memory),
             Place::Durable { directory, .. } => {
@@ -196,7 +213,11 @@ impl Cluster {
                 options.lifetime = Lifetime::Durable;
                 options.hidden.push(directory.clone());
             }
-            Place::Private(directory) => options.scrap.push(directory.clone()),
+            Place::Private(private) => {
+                options.hidden.push(private.path().to_owned());
+                options.scrap.push(private.path().to_owned());
+                options.scrap.extend(private.abandoned());
+            }
         }
         let node = Node::start(options).await?;
         self.server.set_kubelet(Arc::new(NodeLogs(node.clone())));
@@ -235,16 +256,20 @@ impl Cluster {
             task.abort();
             let _ = task.await;
         }
-        if let Place::Private(directory) = self.place {
-            let _ = tokio::task::spawn_blocking(move || fs::remove_dir_all(directory)).await;
-        }
+        // What the launcher has not removed of a private directory.
+        let place = self.place;
+        let _ = tokio::task::spawn_blocking(move || drop(place)).await;
     }
 }
 
 fn place(data_dir: Option<&Path>) -> Result<Place, StartError> {
     let Some(directory) = data_dir else {
-        let unique = format!("tektite-{}", uuid::Uuid::new_v4().simple());
-        return Ok(Place::Private(make(std::env::temp_dir().join(unique))?));
+        return PrivateDirectory::make()
+            .map(Place::Private)
+            .map_err(|source| StartError::DataDir {
+                path: std::env::temp_dir(),
+                source,
+            });
     };
     let directory = make(directory.to_owned())?;
     match DirectoryLock::take(&directory) {

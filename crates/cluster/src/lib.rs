@@ -11,6 +11,8 @@ mod images;
 mod kubeconfig;
 mod lock;
 mod logs;
+mod private;
 
 pub use cluster::{Cluster, ClusterOptions, StartError};
 pub use lock::holder;
+pub use private::PrivateDirectory;

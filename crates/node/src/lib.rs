@@ -20,6 +20,7 @@ mod images;
 mod launcher;
 mod log_files;
 mod logs;
+mod memory;
 mod network;
 mod node;
 mod options;

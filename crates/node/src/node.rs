@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::environment::Facts;
 use crate::launcher::{self, Ended, Launch, Launcher};
 use crate::log_files::LogWatch;
 use crate::logs::{self, LogError, LogOptions, LogStream};
+use crate::memory;
 use crate::network::Network;
 use crate::options::{Disposition, Lifetime, NodeOptions, StartError};
 use crate::pod::worker::{Event, Sender, Worker, delete_now};
 use crate::shared::{Layout, Parts, Shared, parse_container_id};
-use crate::volume_files::remove_all;
 
 /// A running node; clones share it. Dropping the last one does not stop it: call [`Node::shutdown`].
 #[derive(Clone)]
@@ -81,8 +81,18 @@ impl Node {
         };
         let registered = register(&options);
         let (launcher, registered) = tokio::join!(Launcher::connect(again.launch()), registered);
-        let (launcher, ends) = launcher.map_err(StartError::Launcher)?;
-        registered.map_err(StartError::Register)?;
+        let (launcher, ends) = launcher.map_err(|error| {
+            // Nothing has been put there unless an earlier node did.
+            let _ = fs::remove_file(layout.memory_root().join(memory::OWNER))
+                .and_then(|()| fs::remove_dir(layout.memory_root()));
+            StartError::Launcher(error)
+        })?;
+        if let Err(error) = registered {
+            if options.lifetime == Lifetime::Private {
+                launcher.end().await;
+            }
+            return Err(StartError::Register(error));
+        }
         let warnings = launcher.greeting().warnings.clone();
         reap_orphans(&layout, &launcher);
         let logs = LogWatch::start().map_err(|source| StartError::DataDir {
@@ -405,10 +415,8 @@ impl Registry {
             self.shared.layout.pod(uid),
             self.shared.layout.pod_memory(uid),
         );
-        tokio::task::spawn_blocking(move || {
-            remove_all(&pod);
-            remove_all(&memory);
-        });
+        let shared = self.shared.clone();
+        tokio::spawn(async move { shared.remove(vec![pod, memory]).await });
     }
 
     /// After a full list: whatever is here and not in the API goes.
@@ -438,7 +446,7 @@ impl Registry {
             .cloned()
             .collect();
         let directories: Vec<String> = names(&self.shared.layout.pods())
-            .chain(names(self.shared.layout.memory_root()))
+            .chain(names(self.shared.layout.memory_root()).filter(|name| name != memory::OWNER))
             .filter(|uid| gone(uid))
             .collect();
         if stray.is_empty() && sandboxes.is_empty() && directories.is_empty() {
@@ -462,7 +470,10 @@ impl Registry {
 /// Makes the directories of a node.
 fn lay_out(data_dir: &Path) -> Result<Layout, StartError> {
     let data_dir = &absolute(data_dir);
-    let layout = Layout::new(data_dir.clone(), memory_directory(data_dir));
+    let layout = Layout::new(
+        data_dir.clone(),
+        memory::directory(data_dir, hash(data_dir)),
+    );
     let private = |path: &Path| {
         fs::DirBuilder::new()
             .recursive(true)
@@ -486,31 +497,6 @@ fn absolute(path: &Path) -> PathBuf {
     fs::create_dir_all(path)
         .and_then(|()| path.canonicalize())
         .unwrap_or_else(|_| path.to_path_buf())
-}
-
-/// A directory of our own on the machine's tmpfs, for what should not reach a disk.
-fn memory_directory(data_dir: &Path) -> Option<PathBuf> {
-    let shm = Path::new("/dev/shm");
-    let kind = nix::sys::statfs::statfs(shm).ok()?.filesystem_type();
-    if kind != nix::sys::statfs::TMPFS_MAGIC {
-        return None;
-    }
-    let path = shm.join(format!(
-        "tektite-{}-{:x}",
-        nix::unistd::geteuid(),
-        hash(data_dir)
-    ));
-    match fs::DirBuilder::new().mode(0o700).create(&path) {
-        Ok(()) => Some(path),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            // Somebody else may have made it first: only one that is ours alone will do.
-            let found = fs::symlink_metadata(&path).ok()?;
-            let ours =
-                std::os::unix::fs::MetadataExt::uid(&found) == nix::unistd::geteuid().as_raw();
-            (ours && found.is_dir() && found.permissions().mode() & 0o077 == 0).then_some(path)
-        }
-        Err(_) => None,
-    }
 }
 
 /// A name for what belongs to a directory, stable across restarts.

@@ -24,7 +24,7 @@ pub struct NodeOptions {
     pub api_address: Option<ServiceAddress>,
     /// The program to start as launcher with [`crate::LAUNCH_ARGUMENT`]; this very program if `None`.
     pub launcher: Option<PathBuf>,
-    /// Directories that the launcher removes if this process dies without a shutdown (only with [`Lifetime::Private`]).
+    /// Directories that the launcher removes when it ends, also if this process dies without a shutdown (only with [`Lifetime::Private`]).
     pub scrap: Vec<PathBuf>,
     /// Directories besides `data_dir` that containers of the image `host` see empty, such as the store of the API.
     pub hidden: Vec<PathBuf>,

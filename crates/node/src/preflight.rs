@@ -1,7 +1,9 @@
-//! Whether this machine can run containers, and what it lacks.
+//! Whether this machine can run containers, and what it lacks: asked of the kernel's own files, without making one.
 
 use std::fs;
 use std::path::Path;
+
+use crate::launcher::{Mapping, mapping};
 
 /// What the machine permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,18 +18,39 @@ pub struct Capabilities {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this machine cannot run containers: {}", what.join("; "))]
 pub struct Missing {
-    /// What is missing, each a sentence.
+    /// What is missing and what to do, each a sentence.
     pub what: Vec<String>,
 }
 
 /// What is read of the machine.
+#[derive(Clone)]
 struct Machine {
     root: bool,
     filesystems: String,
     status: String,
-    namespaces: [bool; 5],
-    user_namespaces: bool,
+    /// Which of [`NAMESPACES`] the kernel has.
+    namespaces: [bool; 6],
+    /// Which of them may be made: the number in `/proc/sys/user/max_<name>_namespaces` is not 0.
+    permitted: [bool; 6],
+    /// `kernel.unprivileged_userns_clone`, of kernels patched by Debian, is 0.
+    clone_forbidden: bool,
+    /// `kernel.apparmor_restrict_unprivileged_userns` is 1, and no AppArmor profile exempts this process.
+    confined: bool,
+    /// Whether this process sees a root other than its mount namespace's: there no user namespace can be made.
+    chroot: bool,
+    mapping: Mapping,
 }
+
+/// Names in `/proc/self/ns`, and in `/proc/sys/user`.
+const NAMESPACES: [(&str, &str); 6] = [
+    ("user", "user"),
+    ("mnt", "mnt"),
+    ("pid", "pid"),
+    ("net", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+];
+const SYS_ADMIN: u32 = 21;
 
 /// Finds out whether containers can run here, without making one.
 ///
@@ -35,88 +58,210 @@ struct Machine {
 /// What is missing, if they cannot.
 pub fn preflight() -> Result<Capabilities, Missing> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let limited = |path: &str| read(path).trim() == "0";
+    let is = |path: &str, value: &str| read(path).trim() == value;
+    let root = nix::unistd::geteuid().is_root();
     judge(&Machine {
-        root: nix::unistd::geteuid().is_root(),
+        root,
         filesystems: read("/proc/filesystems"),
         status: read("/proc/self/status"),
-        namespaces: NAMESPACES.map(|name| Path::new("/proc/self/ns").join(name).exists()),
-        user_namespaces: Path::new("/proc/self/ns/user").exists()
-            && !limited("/proc/sys/user/max_user_namespaces")
-            && !limited("/proc/sys/kernel/unprivileged_userns_clone"),
+        namespaces: NAMESPACES.map(|(name, _)| Path::new("/proc/self/ns").join(name).exists()),
+        permitted: NAMESPACES
+            .map(|(_, name)| !is(&format!("/proc/sys/user/max_{name}_namespaces"), "0")),
+        clone_forbidden: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+        confined: is(
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+        ) && read("/proc/self/attr/current").trim() == "unconfined",
+        chroot: chroot(&read("/proc/self/mountinfo")),
+        mapping: if root { Mapping::Tools } else { mapping() },
     })
 }
 
-const NAMESPACES: [&str; 5] = ["mnt", "pid", "net", "ipc", "uts"];
-const SYS_ADMIN: u32 = 21;
+/// Whether the root directory of this process is no mount point, as only in a chroot.
+fn chroot(mountinfo: &str) -> bool {
+    !mountinfo.is_empty()
+        && !mountinfo
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some("/"))
+}
 
 fn judge(machine: &Machine) -> Result<Capabilities, Missing> {
     let mut what = Vec::new();
-    let mut degraded = Vec::new();
-    // A kernel that loads overlayfs as a module lists it only once it is in use, so its absence here is no proof.
+    if machine.status.is_empty() {
+        return Err(Missing {
+            what: vec!["/proc is not mounted: mount it".to_string()],
+        });
+    }
+    // A kernel that loads overlayfs as a module lists it only once it is in use; root's first mount loads it.
     let overlay = machine
         .filesystems
         .lines()
         .any(|line| line.trim_start_matches("nodev").trim() == "overlay");
     if !overlay && !machine.root {
-        degraded.push("overlayfs is not loaded, and only root can load it".to_string());
+        what.push(
+            "overlayfs is not loaded, and only root can load it (`modprobe overlay`)".to_string(),
+        );
     }
-    for (name, present) in NAMESPACES.iter().zip(machine.namespaces) {
+    for (((kernel, sysctl), present), permitted) in NAMESPACES
+        .iter()
+        .zip(machine.namespaces)
+        .zip(machine.permitted)
+    {
+        if *kernel == "user" && machine.root {
+            continue;
+        }
         if !present {
-            what.push(format!("the kernel has no {name} namespaces"));
+            what.push(format!("the kernel has no {kernel} namespaces"));
+        } else if !permitted {
+            what.push(format!(
+                "no {kernel} namespaces may be made here: raise the sysctl user.max_{sysctl}_namespaces, which is 0"
+            ));
         }
     }
-    let permitted = machine
+    let effective = machine
         .status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or_default();
-    if machine.root && permitted & (1 << SYS_ADMIN) == 0 {
+    let admin = effective & (1 << SYS_ADMIN) != 0;
+    if machine.root && !admin {
         what.push(
             "root lacks CAP_SYS_ADMIN here (inside a container, run that one privileged)"
                 .to_string(),
         );
     }
-    if !machine.root && !machine.user_namespaces {
-        what.push("ordinary users may not make user namespaces (sysctl user.max_user_namespaces or kernel.unprivileged_userns_clone): run as root or allow them".to_string());
+    if !machine.root && machine.clone_forbidden {
+        what.push(
+            "ordinary users may not make user namespaces: set the sysctl kernel.unprivileged_userns_clone to 1, or run as root"
+                .to_string(),
+        );
     }
-    if what.is_empty() {
-        Ok(Capabilities {
-            root: machine.root,
-            degraded,
-        })
-    } else {
-        Err(Missing { what })
+    if !machine.root && machine.confined {
+        what.push(
+            "AppArmor lets ordinary users do nothing in user namespaces: set the sysctl kernel.apparmor_restrict_unprivileged_userns to 0, give this program a profile with `userns`, or run as root"
+                .to_string(),
+        );
     }
+    if !machine.root && machine.chroot {
+        what.push(
+            "no user namespaces can be made in a chroot: leave it, or run as root".to_string(),
+        );
+    }
+    if !what.is_empty() {
+        return Err(Missing { what });
+    }
+    let mut degraded = Vec::new();
+    if !machine.root {
+        if machine.mapping == Mapping::Single {
+            degraded.push(
+                "every user inside them is you, since newuidmap or your range in /etc/subuid and /etc/subgid is missing: runAsUser, runAsGroup and fsGroup are ignored"
+                    .to_string(),
+            );
+        }
+        degraded.push("pods share this machine's network".to_string());
+        degraded.push("limits on memory and CPU are not kept".to_string());
+    }
+    Ok(Capabilities {
+        root: machine.root,
+        degraded,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn user() -> Machine {
+        Machine {
+            root: false,
+            filesystems: "nodev\tproc\nnodev\toverlay\n".into(),
+            status: "CapEff:\t0000000000000000\n".into(),
+            namespaces: [true; 6],
+            permitted: [true; 6],
+            clone_forbidden: false,
+            confined: false,
+            chroot: false,
+            mapping: Mapping::Tools,
+        }
+    }
+
+    fn root() -> Machine {
+        Machine {
+            root: true,
+            status: "CapEff:\t0000000000200000\n".into(),
+            ..user()
+        }
+    }
+
     #[test]
     fn what_is_missing_is_named() {
-        let machine = |root, capabilities: &str, user_namespaces| Machine {
-            root,
-            filesystems: "nodev\tproc\nnodev\toverlay\n".into(),
-            status: format!("CapEff:\t{capabilities}\n"),
-            namespaces: [true; 5],
-            user_namespaces,
+        type Change = fn(&mut Machine);
+        let cases: [(Machine, Change, Option<&str>); 13] = [
+            (root(), |_| {}, None),
+            (root(), |m| m.permitted[0] = false, None),
+            (root(), |m| m.filesystems.clear(), None),
+            (
+                root(),
+                |m| m.permitted[1] = false,
+                Some("user.max_mnt_namespaces"),
+            ),
+            (
+                root(),
+                |m| m.namespaces[2] = false,
+                Some("no pid namespaces"),
+            ),
+            (
+                root(),
+                |m| m.status = "CapEff:\t0\n".into(),
+                Some("CAP_SYS_ADMIN"),
+            ),
+            (root(), |m| m.status.clear(), Some("/proc")),
+            (user(), |_| {}, None),
+            (
+                user(),
+                |m| m.permitted[0] = false,
+                Some("user.max_user_namespaces"),
+            ),
+            (
+                user(),
+                |m| m.clone_forbidden = true,
+                Some("unprivileged_userns_clone"),
+            ),
+            (user(), |m| m.confined = true, Some("AppArmor")),
+            (user(), |m| m.filesystems.clear(), Some("modprobe overlay")),
+            (user(), |m| m.chroot = true, Some("chroot")),
+        ];
+        for (mut machine, change, expected) in cases {
+            change(&mut machine);
+            match (judge(&machine), expected) {
+                (Ok(_), None) => {}
+                (Err(missing), Some(part)) => {
+                    assert_eq!(missing.what.len(), 1, "{missing}");
+                    assert!(missing.to_string().contains(part), "{missing}: {part}");
+                }
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_this_user_really_lacks_is_called_degraded() {
+        let degraded = |machine: &Machine| judge(machine).expect("containers run").degraded;
+        assert!(degraded(&root()).is_empty());
+        let single = Machine {
+            mapping: Mapping::Single,
+            ..user()
         };
-        assert!(judge(&machine(true, "0000000000200000", false)).is_ok());
-        assert!(judge(&machine(false, "0", true)).is_ok());
-        let missing = judge(&machine(true, "0", true)).expect_err("no CAP_SYS_ADMIN");
-        assert!(missing.to_string().contains("CAP_SYS_ADMIN"));
-        let missing = judge(&machine(false, "0", false)).expect_err("no user namespaces");
-        assert!(missing.to_string().contains("user namespaces"));
-        let old = Machine {
-            namespaces: [true, false, true, true, true],
-            ..machine(true, "0000000000200000", true)
-        };
-        assert_eq!(
-            judge(&old).expect_err("no pid namespaces").what,
-            ["the kernel has no pid namespaces"]
-        );
+        let about_users = |list: Vec<String>| list.iter().any(|one| one.contains("newuidmap"));
+        assert!(about_users(degraded(&single)));
+        assert!(!about_users(degraded(&user())));
+    }
+
+    #[test]
+    fn a_root_directory_that_is_no_mount_point_is_a_chroot() {
+        assert!(!chroot("20 1 254:0 / / rw - ext4 /dev/vda rw\n"));
+        assert!(chroot("21 20 0:5 / /proc rw - proc proc rw\n"));
+        assert!(!chroot(""));
     }
 }

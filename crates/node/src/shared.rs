@@ -9,6 +9,7 @@ use crate::images::Images;
 use crate::launcher::Launcher;
 use crate::log_files::LogWatch;
 use crate::network::Network;
+use crate::volume_files::remove_all;
 
 /// The node's parts.
 pub(crate) struct Shared {
@@ -71,6 +72,24 @@ impl Shared {
             .launcher
             .write()
             .unwrap_or_else(PoisonError::into_inner) = launcher;
+    }
+
+    /// Removes directories of ended pods.
+    pub async fn remove(&self, paths: Vec<PathBuf>) {
+        let launcher = self.launcher();
+        if launcher.greeting().rootless {
+            // Steps may have made files of other ids, or directories nobody may enter.
+            if let Err(error) = launcher.remove(paths).await {
+                tracing::warn!(%error, "cannot remove an ended pod's files");
+            }
+            return;
+        }
+        let removed = tokio::task::spawn_blocking(move || {
+            for path in &paths {
+                remove_all(path);
+            }
+        });
+        let _ = removed.await;
     }
 
     /// Says something about this machine once.

@@ -28,17 +28,28 @@ pub(crate) fn directory(path: &Path, mode: u32, group: Option<u32>) -> io::Resul
     )
 }
 
-/// Removes a directory and all in it, also while the last of a killed container's files still appear.
-pub(crate) fn remove_all(path: &Path) {
+/// Removes a directory and all in it, also while the last of a killed container's files still appear. Answers whether it
+/// is gone.
+pub(crate) fn remove_all(path: &Path) -> bool {
     for _ in 0..100 {
         match fs::remove_dir_all(path) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                break;
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
-            _ => return,
+            _ if path.exists() => {}
+            _ => return true,
         }
     }
     tracing::warn!(path = %path.display(), "cannot remove a directory of an ended pod");
+    false
 }
 
 /// Replaces the visible files of an object volume by `files`, all at once: readers see the old set or the new one

@@ -24,8 +24,9 @@ pub async fn run(arguments: arguments::Controller) -> Outcome {
     pods.entrypoint = EntrypointDelivery::InitContainer { image };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
+    let mut requests = super::StopRequests::listen()?;
     tokio::spawn(async move {
-        super::asked_to_stop().await;
+        requests.next().await;
         stop.cancel();
     });
     print_error("controller running\n");

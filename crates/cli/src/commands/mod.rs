@@ -14,6 +14,8 @@ mod up;
 
 use std::future::Future;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::arguments::{Arguments, Command};
 use crate::diagnostic::{self, Diagnostic};
 use crate::exit::{Exit, Failure, Outcome};
@@ -62,18 +64,26 @@ fn on_few_threads(work: impl Future<Output = Outcome>) -> Outcome {
     )
 }
 
-/// Resolves when the process gets SIGINT or SIGTERM.
-pub(crate) async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
+/// SIGINT and SIGTERM from when this is made on, none of them lost.
+pub(crate) struct StopRequests {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopRequests {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::Failed, format!("cannot hear of signals: {error}"));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    /// Resolves when one arrives that no earlier call resolved for.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

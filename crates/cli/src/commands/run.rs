@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tektite_api::names::label;
 use tektite_api::v1::{PipelineRun, TaskRun};
 
+use super::StopRequests;
 use super::cancel::cancel;
 use crate::apply;
 use crate::arguments;
@@ -82,13 +83,21 @@ fn namespace(documents: &[Document]) -> Result<Option<String>, Failure> {
 
 /// Runs the plan and follows it to the end.
 pub async fn run(arguments: &arguments::Run, plan: Plan) -> Outcome {
+    let mut stop = StopRequests::listen()?;
     if arguments.target.is_given() {
-        let mut connection = connect(&arguments.target).await?;
-        if let Some(namespace) = plan.namespace.clone() {
-            connection.namespace = namespace;
-        }
-        apply::would_start(&connection, &plan.documents).await?;
-        return on_cluster(arguments, &plan, &connection).await;
+        let connected = async {
+            let mut connection = connect(&arguments.target).await?;
+            if let Some(namespace) = plan.namespace.clone() {
+                connection.namespace = namespace;
+            }
+            apply::would_start(&connection, &plan.documents).await?;
+            Ok::<_, Failure>(connection)
+        };
+        let connection = tokio::select! {
+            connected = connected => connected?,
+            () = stop.next() => return Ok(Exit::Interrupted),
+        };
+        return on_cluster(arguments, &plan, &connection, &mut stop).await;
     }
     let wanted = arguments
         .target
@@ -96,14 +105,17 @@ pub async fn run(arguments: &arguments::Run, plan: Plan) -> Outcome {
         .clone()
         .or(plan.namespace.clone());
     let namespace = wanted.unwrap_or_else(|| "default".to_owned());
-    let local = Local::private(PrivateOptions {
+    let options = PrivateOptions {
         namespace,
         image_maps: plan.image_maps.clone(),
-    })
-    .await?;
+    };
+    let local = tokio::select! {
+        local = Local::private(options) => local?,
+        () = stop.next() => return Ok(Exit::Interrupted),
+    };
     let connection = local.connection().clone();
     let outcome = match namespaces(&connection, &plan.documents).await {
-        Ok(()) => on_cluster(arguments, &plan, &connection).await,
+        Ok(()) => on_cluster(arguments, &plan, &connection, &mut stop).await,
         Err(failure) => Err(failure),
     };
     local.stop().await;
@@ -140,16 +152,15 @@ async fn namespaces(connection: &Connection, documents: &[Document]) -> Result<(
     Ok(())
 }
 
-async fn on_cluster(arguments: &arguments::Run, plan: &Plan, connection: &Connection) -> Outcome {
-    apply::definitions(connection, &plan.documents).await?;
-    let roots = match &plan.start {
-        None => apply::runs(connection, &plan.documents).await?,
-        Some(start) => {
-            for (claim, path) in &start.directories {
-                apply::directory(connection, claim, path).await?;
-            }
-            vec![apply::create(connection, &start.run).await?]
-        }
+async fn on_cluster(
+    arguments: &arguments::Run,
+    plan: &Plan,
+    connection: &Connection,
+    stop: &mut StopRequests,
+) -> Outcome {
+    let roots = tokio::select! {
+        roots = begin(plan, connection) => roots?,
+        () = stop.next() => return Ok(Exit::Interrupted),
     };
     let mut follower = Follower::start(connection.clone(), &roots, true);
     let destination = if arguments.output.is_some() {
@@ -160,7 +171,7 @@ async fn on_cluster(arguments: &arguments::Run, plan: &Plan, connection: &Connec
     let mut report = Report::new(roots.clone(), destination, true);
     let interrupted = tokio::select! {
         () = report.until_done(&mut follower) => false,
-        () = super::asked_to_stop() => true,
+        () = stop.next() => true,
     };
     if interrupted {
         report.say("interrupted: cancelling; once more to stop at once");
@@ -171,7 +182,7 @@ async fn on_cluster(arguments: &arguments::Run, plan: &Plan, connection: &Connec
         }
         tokio::select! {
             _ = tokio::time::timeout(CANCEL_PATIENCE, report.until_done(&mut follower)) => {}
-            () = super::asked_to_stop() => {}
+            () = stop.next() => {}
         }
     }
     report.finish();
@@ -190,6 +201,18 @@ async fn on_cluster(arguments: &arguments::Run, plan: &Plan, connection: &Connec
         (false, true) => Exit::Failed,
         (false, false) => Exit::Success,
     })
+}
+
+/// Applies what the manifests hold and creates the runs.
+async fn begin(plan: &Plan, connection: &Connection) -> Result<Vec<Root>, Failure> {
+    apply::definitions(connection, &plan.documents).await?;
+    let Some(start) = &plan.start else {
+        return apply::runs(connection, &plan.documents).await;
+    };
+    for (claim, path) in &start.directories {
+        apply::directory(connection, claim, path).await?;
+    }
+    Ok(vec![apply::create(connection, &start.run).await?])
 }
 
 /// The runs, each PipelineRun followed by its TaskRuns.

@@ -41,7 +41,7 @@ pub async fn run(arguments: &Up) -> Outcome {
         )
     })?;
     print(&ready(&directory, &server));
-    super::asked_to_stop().await;
+    super::StopRequests::listen()?.next().await;
     UpRecord::remove(&directory);
     local.stop().await;
     Ok(Exit::Success)

@@ -41,6 +41,7 @@ pub(crate) struct Launch<'a> {
     pub program: &'a Path,
     /// Whether it ends with this process.
     pub bound: bool,
+    /// Directories that a bound launcher removes when it ends.
     pub scrap: Vec<PathBuf>,
     /// Directories that `host` containers must not see.
     pub hidden: Vec<PathBuf>,
@@ -94,7 +95,6 @@ impl Launcher {
         let hello = Request::Hello {
             version: VERSION,
             bound: launch.bound,
-            scrap: launch.scrap.clone(),
         };
         match launcher.ask(hello).await {
             Ok(Reply::Hello(greeting)) => {
@@ -142,6 +142,11 @@ impl Launcher {
             Reply::Started { pid, warnings } => Ok((pid, warnings)),
             _ => Err(Failure::new("unexpected answer of the launcher")),
         }
+    }
+
+    /// Removes directories whose files may belong to other ids than this process'.
+    pub async fn remove(&self, paths: Vec<PathBuf>) -> Result<(), Failure> {
+        self.ask(Request::Remove { paths }).await.map(drop)
     }
 
     pub async fn signal(&self, container: &str, signal: i32) -> Result<(), Failure> {
@@ -225,6 +230,13 @@ fn start(launch: &Launch<'_>) -> std::io::Result<UnixStream> {
     let mut child = Command::new(launch.program)
         .arg(super::LAUNCH_ARGUMENT)
         .arg(launch.directory)
+        .args(launch.bound.then_some(super::BOUND_ARGUMENT))
+        .args(
+            launch
+                .scrap
+                .iter()
+                .flat_map(|path| [super::SCRAP_ARGUMENT.as_ref(), path.as_os_str()]),
+        )
         .args(&launch.hidden)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())

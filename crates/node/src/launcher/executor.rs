@@ -13,7 +13,10 @@ const PREFIX: &str = "unable to start container process: ";
 
 /// Starts the program of `process.args` as execvp does, reporting before the start what is wrong with it.
 #[derive(Clone)]
-pub(super) struct Program;
+pub(super) struct Program {
+    /// Whether it is killed when the launcher dies, so that nobody has to find it.
+    pub bound: bool,
+}
 
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
@@ -31,6 +34,10 @@ impl Executor for Program {
             .map_err(|_| ExecutorError::InvalidArg)?;
         let path =
             CString::new(path.as_os_str().as_bytes()).map_err(|_| ExecutorError::InvalidArg)?;
+        if self.bound {
+            // Kept through execve; the launcher, whose one thread is the parent, may die without a word.
+            let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        }
         let Err(errno) = nix::unistd::execv(&path, &arguments);
         // Too late for the launcher to hear of it: the container's log is where a person looks.
         eprintln!("exec {}: {}", path.to_string_lossy(), errno.desc());

@@ -22,17 +22,26 @@ mod uplink;
 mod user_namespace;
 mod worker;
 
+use std::path::{Path, PathBuf};
+
 pub(crate) use client::{Ended, Launch, Launcher};
+use reactor::Purpose;
+pub(crate) use user_namespace::{Mapping, mapping};
 
 /// First argument of the program that makes it the launcher.
 pub const LAUNCH_ARGUMENT: &str = "__launch";
 
+/// The launcher ends with the process that started it, however that ends.
+const BOUND_ARGUMENT: &str = "--bound";
+/// The next argument is a directory that a bound launcher removes when it ends.
+const SCRAP_ARGUMENT: &str = "--scrap";
+
 /// Runs the launcher and ends the process. To be called first of all in `main`, while there is one thread, if the first
 /// argument is [`LAUNCH_ARGUMENT`].
 pub fn launcher_main() -> ! {
-    let mut arguments = std::env::args_os().skip(2).map(std::path::PathBuf::from);
+    let mut arguments = std::env::args_os().skip(2).map(PathBuf::from);
     let code = match arguments.next() {
-        Some(directory) => match reactor::serve(&directory, &arguments.collect::<Vec<_>>()) {
+        Some(directory) => match reactor::serve(&directory, purpose(arguments)) {
             Ok(()) => 0,
             Err(error) => {
                 // Read by the node that started it.
@@ -46,6 +55,21 @@ pub fn launcher_main() -> ! {
         }
     };
     std::process::exit(code)
+}
+
+/// What the launcher is for, from its arguments.
+fn purpose(mut arguments: impl Iterator<Item = PathBuf>) -> Purpose {
+    let mut purpose = Purpose::default();
+    while let Some(argument) = arguments.next() {
+        if argument == Path::new(BOUND_ARGUMENT) {
+            purpose.bound = true;
+        } else if argument == Path::new(SCRAP_ARGUMENT) {
+            purpose.scrap.extend(arguments.next());
+        } else {
+            purpose.hidden.push(argument);
+        }
+    }
+    purpose
 }
 
 /// A process id and when that process began, so that a reused id is not mistaken for it.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; a node finding another one behind the socket ends that launcher.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Line from the node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,12 +19,7 @@ pub(crate) struct Call {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// First on every connection. With `bound` the launcher ends, and everything with it, when the connection does.
-    /// After an end that was not asked for, `scrap` is removed.
-    Hello {
-        version: u32,
-        bound: bool,
-        scrap: Vec<PathBuf>,
-    },
+    Hello { version: u32, bound: bool },
     /// Makes the bridge for pods with a network of their own, or answers with the one there is.
     Network { name: String },
     /// Makes the namespaces that the containers of a pod share.
@@ -37,6 +32,8 @@ pub(crate) enum Request {
     Signal { container: String, signal: i32 },
     /// Runs a process in a running container and answers when it has ended.
     Exec(ExecRequest),
+    /// Removes directories of ended pods, with the launcher's rights over the ids of its user namespace.
+    Remove { paths: Vec<PathBuf> },
     /// Kills everything and ends the launcher once it is gone.
     Shutdown,
 }

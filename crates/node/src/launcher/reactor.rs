@@ -31,18 +31,31 @@ use super::scratch::Scratch;
 use super::uplink::Bridge;
 use super::user_namespace::{self, Users};
 use super::worker;
+use crate::volume_files::remove_all;
 
 /// Name of the socket in the launcher's directory.
 pub(super) const SOCKET: &str = "launcher.sock";
 
+/// What a launcher is for.
+#[derive(Debug, Default)]
+pub(super) struct Purpose {
+    /// It ends with the connection of the node that started it, even if that dies before it says a word.
+    pub bound: bool,
+    /// Removed at the end.
+    pub scrap: Vec<PathBuf>,
+    /// Containers of the machine's own root file system see these directories empty.
+    pub hidden: Vec<PathBuf>,
+}
+
 /// Runs the launcher in `directory`, with the node that started it at the other end of stdin, until it is told to end.
-/// Containers of the machine's own root file system see the directories in `hidden` empty.
-pub(super) fn serve(directory: &Path, hidden: &[PathBuf]) -> io::Result<()> {
+pub(super) fn serve(directory: &Path, purpose: Purpose) -> io::Result<()> {
     let _ = nix::unistd::setsid();
     // SAFETY: ignoring a signal installs no handler that could run.
     unsafe {
         signal(Signal::SIGINT, SigHandler::SigIgn)?;
         signal(Signal::SIGHUP, SigHandler::SigIgn)?;
+        // A service manager sends it to all processes at once; the node decides what becomes of containers.
+        signal(Signal::SIGTERM, SigHandler::SigIgn)?;
     }
     let first = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     nix::unistd::dup2_stdin(fs::File::open("/dev/null")?)?;
@@ -62,7 +75,8 @@ pub(super) fn serve(directory: &Path, hidden: &[PathBuf]) -> io::Result<()> {
                 .wrapping_mul(0x100_0000_01b3))
     );
     let hierarchies = Hierarchies::open(parent);
-    let scratch = Scratch::enter(&directory.join("run"), hidden, rootless)?;
+    let run = directory.join("run");
+    let scratch = Scratch::enter(&run, &purpose, rootless)?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block()?;
@@ -80,16 +94,23 @@ pub(super) fn serve(directory: &Path, hidden: &[PathBuf]) -> io::Result<()> {
         sandboxes: HashMap::new(),
         unclaimed: HashMap::new(),
         busy_groups: Vec::new(),
-        scrap: Vec::new(),
         ending: false,
         bridge: None,
     };
-    reactor.accept(first)?;
+    reactor.accept(first, purpose.bound)?;
     reactor.run(&listener, &signals)?;
     reactor.hierarchies.remove();
     let _ = fs::remove_file(directory.join(SOCKET));
-    for path in &reactor.scrap {
-        let _ = fs::remove_dir_all(path);
+    if purpose.bound {
+        // Mount points cannot be removed where they are mounted.
+        for sandbox in reactor.sandboxes.values() {
+            unmount(&sandbox.tmpfs);
+        }
+        unmount(&[run]);
+        std::env::set_current_dir("/")?;
+        for path in &purpose.scrap {
+            remove_all(path);
+        }
     }
     Ok(())
 }
@@ -121,6 +142,7 @@ enum Job {
     Exec {
         deadline: Instant,
     },
+    Remove,
 }
 
 /// A started process and warnings, or why there is none.
@@ -158,20 +180,18 @@ struct Reactor {
     /// Children that ended before their worker said what they are.
     unclaimed: HashMap<i32, WaitStatus>,
     busy_groups: Vec<Group>,
-    /// Directories to remove at the end, if the node did not get to it.
-    scrap: Vec<PathBuf>,
     ending: bool,
     bridge: Option<Bridge>,
 }
 
 impl Reactor {
-    fn accept(&mut self, stream: UnixStream) -> io::Result<()> {
+    fn accept(&mut self, stream: UnixStream, bound: bool) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         self.connections.push(Connection {
             stream,
             input: Vec::new(),
             output: Vec::new(),
-            bound: false,
+            bound,
             closed: false,
         });
         Ok(())
@@ -190,7 +210,7 @@ impl Reactor {
             }
             let (readable, accepting) = self.wait(listener, signals)?;
             if accepting && let Ok((stream, _)) = listener.accept() {
-                self.accept(stream)?;
+                self.accept(stream, false)?;
             }
             for descriptor in readable {
                 if let Some(pid) = self
@@ -299,11 +319,7 @@ impl Reactor {
     fn call(&mut self, connection: RawFd, call: Call) {
         let id = call.id;
         let answer = match call.request {
-            Request::Hello {
-                version,
-                bound,
-                scrap,
-            } => {
+            Request::Hello { version, bound } => {
                 if let Some(found) = self
                     .connections
                     .iter_mut()
@@ -311,7 +327,6 @@ impl Reactor {
                 {
                     found.bound = bound;
                 }
-                self.scrap = scrap;
                 if version != VERSION {
                     self.end();
                 }
@@ -332,13 +347,13 @@ impl Reactor {
             }
             Request::Signal { container, signal } => self.signal(&container, signal),
             Request::Shutdown => {
-                self.scrap.clear();
                 self.end();
                 Ok(Reply::Done)
             }
             Request::Sandbox(request) => return self.start_sandbox(connection, id, request),
             Request::Run(request) => return self.start_run(connection, id, *request),
             Request::Exec(request) => return self.start_exec(connection, id, request),
+            Request::Remove { paths } => return self.start_remove(connection, id, paths),
         };
         self.send(connection, &Message::Reply { id, result: answer });
     }
@@ -491,6 +506,16 @@ impl Reactor {
         });
     }
 
+    fn start_remove(&mut self, connection: RawFd, call: u64, paths: Vec<PathBuf>) {
+        self.fork_worker(connection, call, Job::Remove, move |_, _| {
+            let removed = paths.iter().filter(|path| !remove_all(path)).count() == 0;
+            let result = removed
+                .then_some((0, Vec::new()))
+                .ok_or_else(|| Failure::new("some files of the pod cannot be removed"));
+            (result, Vec::new())
+        });
+    }
+
     /// Forks a worker that does `work` and reports; the parent goes on at once.
     fn fork_worker(
         &mut self,
@@ -629,6 +654,7 @@ impl Reactor {
                     Err(failure)
                 }
             },
+            Job::Remove => result.map(|_| Reply::Done),
             Job::Exec { deadline } => match result {
                 Ok((started, _)) => {
                     let exec = Exec {
@@ -778,7 +804,12 @@ impl Reactor {
 /// Undoes in a fresh worker what the launcher set up for itself and a container must not inherit.
 fn become_worker() {
     let _ = SigSet::all().thread_unblock();
-    for reset in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+    for reset in [
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGTERM,
+        Signal::SIGPIPE,
+    ] {
         // SAFETY: the default disposition installs no handler that could run.
         let _ = unsafe { signal(reset, SigHandler::SigDfl) };
     }

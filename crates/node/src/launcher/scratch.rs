@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+use super::reactor::Purpose;
+
 /// Directories of the machine that a `host` container sees empty, with the mode they get.
 const COVERED: &[(&str, u32)] = &[
     ("/dev", 0o755),
@@ -49,13 +51,16 @@ const UNSEEN: &[&str] = &[
 pub(super) struct Scratch {
     root: PathBuf,
     pub rootless: bool,
+    /// Whether containers die with the launcher.
+    pub bound: bool,
     /// Mounts of the machine that a `host` container shows read-only, outermost first.
     pub host_mounts: Vec<PathBuf>,
 }
 
 impl Scratch {
-    /// Enters a new mount namespace and mounts the tmpfs at `root`; `host` containers see the directories `hidden` empty.
-    pub fn enter(root: &Path, hidden: &[PathBuf], rootless: bool) -> io::Result<Self> {
+    /// Enters a new mount namespace and mounts the tmpfs at `root`.
+    pub fn enter(root: &Path, purpose: &Purpose, rootless: bool) -> io::Result<Self> {
+        let hidden = &purpose.hidden;
         unshare(CloneFlags::CLONE_NEWNS)?;
         mount(
             None::<&str>,
@@ -71,6 +76,7 @@ impl Scratch {
         let scratch = Self {
             root: root.to_path_buf(),
             rootless,
+            bound: purpose.bound,
             host_mounts: host_mounts(&fs::read_to_string("/proc/self/mountinfo")?, hidden),
         };
         fs::create_dir(scratch.states())?;

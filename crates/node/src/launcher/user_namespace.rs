@@ -14,10 +14,30 @@ pub(super) enum Users {
     One,
 }
 
+/// Which ids containers of this user get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mapping {
+    /// The user's subordinate ids, mapped by `newuidmap` and `newgidmap`.
+    Tools,
+    /// The user alone.
+    Single,
+}
+
+/// Which ids there will be, as far as this machine's files tell.
+pub(crate) fn mapping() -> Mapping {
+    match ranges(geteuid()) {
+        Some(_) => Mapping::Tools,
+        None => Mapping::Single,
+    }
+}
+
 /// Enters a new user namespace as its root. The process must have one thread.
 pub(super) fn enter() -> io::Result<Users> {
     let (uid, gid) = (geteuid(), getegid());
-    let many = map_with_tools(uid, gid)?;
+    let many = match ranges(uid) {
+        Some(ranges) => map_with_tools(uid, gid, ranges)?,
+        None => false,
+    };
     if !many {
         unshare(CloneFlags::CLONE_NEWUSER)?;
         fs::write("/proc/self/setgroups", "deny")?;
@@ -29,31 +49,32 @@ pub(super) fn enter() -> io::Result<Users> {
     Ok(if many { Users::Many } else { Users::One })
 }
 
-/// Unshares with `newuidmap` and `newgidmap`, which act from outside: a forked child calls them. Answers `false`, with
-/// nothing changed, if they or the ranges are missing.
-fn map_with_tools(uid: Uid, gid: Gid) -> io::Result<bool> {
-    let Some(name) = User::from_uid(uid)?.map(|user| user.name) else {
-        return Ok(false);
-    };
-    let range = |file: &str, id: u32| {
-        fs::read_to_string(file)
-            .ok()
-            .and_then(|text| subordinate(&text, &name, id))
-    };
-    let (Some(uids), Some(gids)) = (
-        range("/etc/subuid", uid.as_raw()),
-        range("/etc/subgid", gid.as_raw()),
-    ) else {
-        return Ok(false);
-    };
+type Range = (u32, u32);
+
+/// The user's subordinate user and group ids, if there are both and the tools to map them. Both files name users.
+fn ranges(uid: Uid) -> Option<(Range, Range)> {
     let installed = |tool: &str| {
         ["/usr/bin", "/bin", "/usr/local/bin"]
             .iter()
             .any(|directory| fs::metadata(format!("{directory}/{tool}")).is_ok())
     };
     if !installed("newuidmap") || !installed("newgidmap") {
-        return Ok(false);
+        return None;
     }
+    let name = User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(String::new, |user| user.name);
+    let range = |file: &str| {
+        fs::read_to_string(file)
+            .ok()
+            .and_then(|text| subordinate(&text, &name, uid.as_raw()))
+    };
+    Some((range("/etc/subuid")?, range("/etc/subgid")?))
+}
+
+/// Unshares with `newuidmap` and `newgidmap`, which act from outside: a forked child calls them.
+fn map_with_tools(uid: Uid, gid: Gid, (uids, gids): (Range, Range)) -> io::Result<bool> {
     let (wait, ready) = pipe()?;
     let own = Pid::this();
     // SAFETY: the launcher has one thread, so the child may do anything the parent may.

@@ -85,7 +85,9 @@ pub(super) fn run(
     let input = fs::File::open("/dev/null").map_err(|error| failed("open /dev/null", error))?;
     let state = scratch.states();
     let container = ContainerBuilder::new(request.container.clone(), SyscallType::default())
-        .with_executor(Program)
+        .with_executor(Program {
+            bound: scratch.bound,
+        })
         .with_root_path(&state)
         .map_err(|error| Failure::new(chain(&error)))?
         .with_stdin(OwnedFd::from(input))
@@ -141,7 +143,7 @@ pub(super) fn exec(request: &ExecRequest, scratch: &Scratch) -> Result<i32, Fail
         .and_then(|mut container| container.set_status(ContainerStatus::Running).save())
         .map_err(|error| Failure::new(chain(&error)))?;
     ContainerBuilder::new(request.container.clone(), SyscallType::default())
-        .with_executor(Program)
+        .with_executor(Program { bound: false })
         .with_root_path(scratch.states())
         .map_err(|error| Failure::new(chain(&error)))?
         .with_stdin(OwnedFd::from(input))

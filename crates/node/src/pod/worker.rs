@@ -20,7 +20,6 @@ use crate::launcher::protocol::Exit;
 use crate::network::Lease;
 use crate::shared::{Shared, container_id};
 use crate::status::{self, Ended, PodView, Role, State, View};
-use crate::volume_files::remove_all;
 
 /// What a pod's worker hears.
 pub(crate) enum Event {
@@ -1113,17 +1112,13 @@ impl Worker {
         }
         let pod = self.shared.layout.pod(&self.uid);
         let memory = self.shared.layout.pod_memory(&self.uid);
-        let removed = self.removed;
-        let gone = tokio::task::spawn_blocking(move || {
-            remove_all(&memory);
-            if removed {
-                return remove_all(&pod);
-            }
-            for part in ["volumes", "etc"] {
-                remove_all(&pod.join(part));
-            }
-        });
-        let _ = gone.await;
+        let mut ended = vec![memory];
+        if self.removed {
+            ended.push(pod);
+        } else {
+            ended.extend(["volumes", "etc"].map(|part| pod.join(part)));
+        }
+        self.shared.remove(ended).await;
     }
 }
 
