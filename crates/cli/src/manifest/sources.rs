@@ -98,7 +98,7 @@ impl Loaded {
     }
 
     pub(super) fn text(&mut self, name: String, bytes: Vec<u8>) {
-        let text = match String::from_utf8(bytes) {
+        let mut text = match String::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
@@ -109,6 +109,10 @@ impl Loaded {
                 return self.diagnostics.push(diagnostic.at(&source, span));
             }
         };
+        if !text.ends_with('\n') {
+            // As kubectl does: a block scalar at the very end, such as a script, keeps its last line's end.
+            text.push('\n');
+        }
         let source = Arc::new(Source { name, text });
         for (start, end) in split(&source.text) {
             let (node, problems) = parse::document(&source.text[start..end], start);

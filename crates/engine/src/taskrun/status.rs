@@ -1,5 +1,6 @@
 //! From a pod's status to the TaskRun's (T-344 to T-368).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub(crate) fn follow_pod(
     from: &Sources<'_>,
 ) -> Vec<String> {
     let now = from.now;
+    let pod = in_spec_order(pod);
+    let pod = pod.as_ref();
     if succeeded(status).is_none_or(|s| s == "Unknown") {
         condition::ongoing(status, reason::RUNNING, NOT_ALL, now);
     }
@@ -182,7 +185,7 @@ fn follow_steps(
         .map(|s| (s.name.clone(), s.provenance.clone()))
         .collect();
     let mut steps = Vec::new();
-    for container in in_spec_order(pod).into_iter().filter(|s| is_step(&s.name)) {
+    for container in containers(pod).iter().filter(|s| is_step(&s.name)) {
         let own_results = from
             .spec
             .steps
@@ -301,16 +304,23 @@ fn apply_notes(
     }
 }
 
-/// Container statuses in the order of the pod's containers.
-fn in_spec_order(pod: &Pod) -> Vec<&ContainerStatus> {
-    let statuses = containers(pod);
-    let Some(spec) = &pod.spec else {
-        return statuses.iter().collect();
-    };
-    spec.containers
-        .iter()
-        .filter_map(|c| statuses.iter().find(|s| s.name == c.name))
-        .collect()
+/// The pod with container statuses in the order of its containers: a kubelet sorts them by name, and the first failed
+/// step, not the first name, is to blame (T-368).
+fn in_spec_order(pod: &Pod) -> Cow<'_, Pod> {
+    let order: &[_] = pod.spec.as_ref().map_or(&[], |spec| &spec.containers);
+    let place = |s: &ContainerStatus| order.iter().position(|c| c.name == s.name);
+    if containers(pod).is_sorted_by_key(place) {
+        return Cow::Borrowed(pod);
+    }
+    let mut pod = pod.clone();
+    if let Some(statuses) = pod
+        .status
+        .as_mut()
+        .and_then(|s| s.container_statuses.as_mut())
+    {
+        statuses.sort_by_key(place);
+    }
+    Cow::Owned(pod)
 }
 
 fn of_kind(entries: &[Entry], kind: Kind) -> Vec<Entry> {
