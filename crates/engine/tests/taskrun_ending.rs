@@ -202,6 +202,25 @@ fn containers_get_the_grace_that_the_installation_allows() {
 }
 
 #[test]
+fn the_first_failed_step_is_to_blame_though_the_kubelet_sorts_by_name() {
+    // T-368
+    let mut world = started();
+    let pod = std::sync::Arc::make_mut(&mut world.seen.pods[0]);
+    let spec = pod.spec.as_mut().expect("a pod has a spec");
+    let mut first = spec.containers[0].clone();
+    first.name = "step-verify".to_owned();
+    let mut second = first.clone();
+    second.name = "step-exit".to_owned();
+    spec.containers = vec![first, second];
+    world.pod_status(json!({"phase": "Failed", "containerStatuses": [
+        container("step-exit", ended(1, "Error")), container("step-verify", ended(4, "Error"))]}));
+    assert_eq!(
+        condition(&world.decide().status).2,
+        "\"step-verify\" exited with code 4: Error"
+    );
+}
+
+#[test]
 fn a_failed_attempt_is_kept_and_the_run_starts_over() {
     // T-150, T-154, T-211, T-388, T-389, T-390
     let mut world = started();
