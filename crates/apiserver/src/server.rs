@@ -149,7 +149,7 @@ impl Inner {
             if !definition::is_established(&value) {
                 continue;
             }
-            match CustomKind::compile(&value, object.revision) {
+            match CustomKind::compile(&value, object) {
                 Ok(kind) => drop(kinds.insert(name, Arc::new(kind))),
                 Err(error) => {
                     tracing::warn!(definition = %name, error, "a stored definition cannot be served")

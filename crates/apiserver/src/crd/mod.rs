@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::storage::Stored;
 use schema::Schema;
 
 /// A compiled CustomResourceDefinition.
@@ -32,6 +33,8 @@ pub struct CustomKind {
     pub terminating: bool,
     /// The revision of the definition this was compiled from.
     pub revision: u64,
+    /// The definition as stored: bytes that the store holds too, read again for the rare question what was written.
+    stored: Arc<Stored>,
 }
 
 /// One version of a [`CustomKind`].
@@ -40,8 +43,6 @@ pub struct Version {
     pub name: String,
     pub served: bool,
     pub schema: Arc<Schema>,
-    /// The schema as written, for OpenAPI.
-    pub source: Arc<Value>,
     pub status: bool,
     pub scale: Option<Scale>,
     pub columns: Vec<Column>,
@@ -85,7 +86,7 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 
 impl CustomKind {
     /// Compiles a stored definition.
-    pub fn compile(object: &Value, revision: u64) -> Result<Self, String> {
+    pub fn compile(object: &Value, stored: Arc<Stored>) -> Result<Self, String> {
         let spec = object.get("spec").unwrap_or(&Value::Null);
         let names = spec.get("names").unwrap_or(&Value::Null);
         let group = text(spec, "group");
@@ -127,8 +128,21 @@ impl CustomKind {
             kind,
             versions,
             storage_version,
-            revision,
+            revision: stored.revision,
+            stored,
         })
+    }
+
+    /// The schema of a version as written, for OpenAPI. As a tree it takes many times the memory of the compiled one.
+    pub fn source(&self, version: &str) -> Value {
+        let mut definition = self.stored.value();
+        let versions = definition.pointer_mut("/spec/versions");
+        let mut versions = versions.and_then(Value::as_array_mut).into_iter().flatten();
+        versions
+            .find(|candidate| candidate["name"] == version)
+            .and_then(|found| found.pointer_mut("/schema/openAPIV3Schema"))
+            .map(Value::take)
+            .unwrap_or_default()
     }
 
     /// The version of this name.
@@ -141,8 +155,7 @@ fn compile_version(version: &Value, group: &str, kind: &str) -> Result<Version, 
     let name = text(version, "name");
     let source = version
         .pointer("/schema/openAPIV3Schema")
-        .cloned()
-        .unwrap_or_default();
+        .unwrap_or(&Value::Null);
     let scale = version.pointer("/subresources/scale").map(|scale| Scale {
         spec_replicas: text(scale, "specReplicasPath"),
         status_replicas: text(scale, "statusReplicasPath"),
@@ -181,8 +194,7 @@ fn compile_version(version: &Value, group: &str, kind: &str) -> Result<Version, 
     });
     Ok(Version {
         served: version.get("served") == Some(&Value::Bool(true)),
-        schema: Arc::new(Schema::compile(&source)?),
-        source: Arc::new(source),
+        schema: Arc::new(Schema::compile(source)?),
         status: version.pointer("/subresources/status").is_some(),
         scale,
         columns,

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 pub struct Schema {
     pub kind: Option<Kind>,
     pub nullable: bool,
-    pub properties: BTreeMap<String, Schema>,
+    /// Boxed, for a map has room for eleven values even if it holds one.
+    pub properties: BTreeMap<String, Box<Schema>>,
     pub additional: Option<Box<Schema>>,
     pub items: Option<Box<Schema>>,
     pub required: Vec<String>,
@@ -80,6 +81,12 @@ impl Schema {
     pub fn compile(source: &Value) -> Result<Self, String> {
         compile(source, "openAPIV3Schema")
     }
+
+    /// The schema of a property, declared or additional.
+    pub fn below(&self, key: &str) -> Option<&Schema> {
+        let declared = self.properties.get(key).map(Box::as_ref);
+        declared.or(self.additional.as_deref())
+    }
 }
 
 fn compile(source: &Value, path: &str) -> Result<Schema, String> {
@@ -113,7 +120,7 @@ fn compile(source: &Value, path: &str) -> Result<Schema, String> {
     {
         properties.insert(
             name.clone(),
-            compile(schema, &format!("{path}.properties[{name}]"))?,
+            Box::new(compile(schema, &format!("{path}.properties[{name}]"))?),
         );
     }
     let kind = match map.get("type").and_then(Value::as_str) {

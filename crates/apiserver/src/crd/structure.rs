@@ -145,14 +145,14 @@ pub fn drop_nulls(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(map) => {
             map.retain(|key, member| {
-                let below = schema.properties.get(key).or(schema.additional.as_deref());
+                let below = schema.below(key);
                 match below {
                     Some(below) if member.is_null() => below.nullable || below.default.is_none(),
                     _ => true,
                 }
             });
             for (key, member) in map.iter_mut() {
-                if let Some(below) = schema.properties.get(key).or(schema.additional.as_deref()) {
+                if let Some(below) = schema.below(key) {
                     drop_nulls(member, below);
                 }
             }

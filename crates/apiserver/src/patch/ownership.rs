@@ -55,11 +55,7 @@ impl<'a> Form<'a> {
                 .field(key)
                 .map_or(Self::Unknown, |field| Self::Static(field.shape)),
             Self::Static(Shape::Map(of)) => Self::Static(of.values),
-            Self::Custom(schema) => schema
-                .properties
-                .get(key)
-                .or(schema.additional.as_deref())
-                .map_or(Self::Unknown, Self::Custom),
+            Self::Custom(schema) => schema.below(key).map_or(Self::Unknown, Self::Custom),
             _ => Self::Unknown,
         }
     }
