@@ -1,10 +1,18 @@
 //! Builds the entrypoint as a static binary of its own, for `include_bytes!`.
+//!
+//! It is linked without libc and started by its own first instruction, so it has one address to run at and nothing to
+//! resolve; `tests/entrypoint.rs` holds it to that.
 
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// One fixed place in memory, and nothing linked that the crate does not bring.
+const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static \
+    -C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static -C link-arg=-no-pie";
+
 fn main() {
+    println!("cargo::rerun-if-changed=../../Cargo.lock");
     println!("cargo::rerun-if-changed=../entrypoint/src");
     println!("cargo::rerun-if-changed=../entrypoint/Cargo.toml");
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
@@ -18,6 +26,8 @@ fn main() {
             "tektite-entrypoint",
             "--profile",
             "entrypoint",
+            "--features",
+            "freestanding",
             "--target",
             &target,
         ])
@@ -27,7 +37,7 @@ fn main() {
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", FLAGS)
         .status()
         .expect("cargo starts");
     assert!(status.success(), "the entrypoint does not build");

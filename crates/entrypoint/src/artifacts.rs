@@ -1,57 +1,59 @@
 //! Provenance files: what steps used and made (T-297, T-298).
 
-use std::ffi::OsString;
-use std::fs;
-use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
-
-use serde_json::Value;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::flags::Flags;
 use crate::json;
+use crate::json_value::Value;
 use crate::lifecycle::Failure;
+use crate::path::Path;
 use crate::script::write_executable;
 use crate::step_results::replace_all;
+use crate::system::process::{id, variable};
+use crate::system::{Result as IoResult, fs};
 use crate::termination::{Entry, STEP_ARTIFACTS, TASK_ARTIFACTS};
 
 /// Replaces `$(steps.<step>.inputs|outputs.<name>)` in the script or command, then in the environment.
 pub(crate) fn apply(
     root: &Path,
-    environment: &mut [(OsString, OsString)],
-    command: &mut Vec<OsString>,
+    environment: &mut [(Vec<u8>, Vec<u8>)],
+    command: &mut Vec<Vec<u8>>,
 ) -> Result<(), String> {
     let steps = root.join("steps");
     match &command[..] {
-        [script] if Path::new(script).parent() == Some(&root.join("scripts")) => {
-            let shown = Path::new(script).display();
-            let content = fs::read(script).map_err(|error| format!("open {shown}: {error}"))?;
+        [script] if Path::new(&script[..]).parent() == Some(root.join("scripts")) => {
+            let script = Path::new(&script[..]);
+            let content = fs::read(&script).map_err(|error| format!("open {script}: {error}"))?;
             let replaced = replace(&steps, &content)?;
             if replaced != content {
                 *command = vec![
-                    rewrite(&replaced)
-                        .map_err(|error| format!("{shown}: {error}"))?
-                        .into_os_string(),
+                    rewrite(&replaced, environment)
+                        .map_err(|error| format!("{script}: {error}"))?
+                        .into_bytes(),
                 ];
             }
         }
         _ => {
             let replaced: Result<Vec<_>, _> = command
                 .iter()
-                .map(|argument| replace(&steps, argument.as_bytes()).map(OsString::from_vec))
+                .map(|argument| replace(&steps, argument))
                 .collect();
             *command = replaced?;
         }
     }
     for (_, value) in environment {
-        *value = OsString::from_vec(replace(&steps, value.as_bytes())?);
+        *value = replace(&steps, value)?;
     }
     Ok(())
 }
 
 /// The scripts' volume is read-only, so a changed script runs from elsewhere.
-fn rewrite(script: &[u8]) -> io::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("script-{}", std::process::id()));
+fn rewrite(script: &[u8], environment: &[(Vec<u8>, Vec<u8>)]) -> IoResult<Path> {
+    let dir = Path::new(variable(environment, "TMPDIR").unwrap_or(b"/tmp"));
+    let path = dir.join(format!("script-{}", id()));
     write_executable(&path, script)?;
     Ok(path)
 }
@@ -104,9 +106,8 @@ fn values(steps: &Path, reference: &Reference<'_>) -> Result<String, String> {
         String::from_utf8_lossy(reference.name),
     );
     let file = steps.join(format!("step-{step}/artifacts/provenance.json"));
-    let bytes = fs::read(&file).map_err(|error| format!("open {}: {error}", file.display()))?;
-    let artifacts: Value =
-        serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", file.display()))?;
+    let bytes = fs::read(&file).map_err(|error| format!("open {file}: {error}"))?;
+    let artifacts = Value::parse(&bytes).map_err(|error| format!("{file}: {error}"))?;
     let list = artifacts
         .get(if reference.outputs {
             "outputs"
@@ -117,7 +118,7 @@ fn values(steps: &Path, reference: &Reference<'_>) -> Result<String, String> {
     let found = list
         .into_iter()
         .flatten()
-        .find(|artifact| artifact.get("name").and_then(Value::as_str) == Some(&name));
+        .find(|artifact| artifact.get("name").and_then(Value::as_str) == Some(&*name));
     match found {
         Some(artifact) => Ok(encode(artifact.get("values"))),
         None => Err(format!(
@@ -140,10 +141,8 @@ fn encode(values: Option<&Value>) -> String {
             .and_then(Value::as_object)
             .filter(|digest| !digest.is_empty())
         {
-            let mut sorted: Vec<_> = digest.iter().collect();
-            sorted.sort_by_key(|(algorithm, _)| *algorithm);
             let mut text = String::from("{");
-            json::joined(&mut text, sorted, |out, (algorithm, hex)| {
+            json::joined(&mut text, digest, |out, (algorithm, hex)| {
                 json::string(out, algorithm.as_bytes());
                 out.push(':');
                 json::string(out, hex.as_str().unwrap_or_default().as_bytes());
@@ -189,11 +188,11 @@ pub(crate) fn report(flags: &Flags, message: &mut Vec<Entry>) -> Result<(), Fail
     for (file, kind, whose) in files {
         match fs::read(&file) {
             Ok(value) => message.push(Entry {
-                key: file.into_os_string().into_vec(),
+                key: file.into_bytes(),
                 value,
                 kind,
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => {
                 return Err(Failure::Fatal(format!(
                     "Error while handling {whose} artifacts: {error}"
@@ -207,6 +206,7 @@ pub(crate) fn report(flags: &Flags, message: &mut Vec<Entry>) -> Result<(), Fail
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const PROVENANCE: &str = r#"{"inputs":[{"name":"src","values":[{"uri":"git://a&b","digest":{"sha256":"12"}}]}],
         "outputs":[{"name":"img","buildOutput":true,"values":[{"uri":"x"}]}]}"#;
@@ -215,6 +215,7 @@ mod tests {
     fn references_become_the_values_of_the_artifact() {
         // T-297
         let dir = tempfile::tempdir().unwrap();
+        let root = Path::new(dir.path().as_os_str().as_encoded_bytes());
         let artifacts = dir.path().join("steps/step-a/artifacts");
         fs::create_dir_all(&artifacts).unwrap();
         fs::write(artifacts.join("provenance.json"), PROVENANCE).unwrap();
@@ -225,34 +226,38 @@ mod tests {
 
         let mut environment = [("A".into(), "$(steps.a.inputs.src)".into())];
         let mut command = vec![
-            OsString::from("echo"),
-            "$(steps.a.outputs.img) $(params.x)".into(),
+            b"echo".to_vec(),
+            b"$(steps.a.outputs.img) $(params.x)".to_vec(),
         ];
-        apply(dir.path(), &mut environment, &mut command).unwrap();
-        assert_eq!(command[1], r#"[{"uri":"x"}] $(params.x)"#);
+        apply(&root, &mut environment, &mut command).unwrap();
+        assert_eq!(command[1], br#"[{"uri":"x"}] $(params.x)"#);
         assert_eq!(
             environment[0].1,
-            r#"[{"digest":{"sha256":"12"},"uri":"git://a\u0026b"}]"#
+            br#"[{"digest":{"sha256":"12"},"uri":"git://a\u0026b"}]"#
         );
 
-        let mut command = vec![script.clone().into_os_string()];
-        apply(dir.path(), &mut [], &mut command).unwrap();
-        assert_ne!(command[0], script);
+        let mut command = vec![script.as_os_str().as_encoded_bytes().to_vec()];
+        apply(&root, &mut [], &mut command).unwrap();
+        let changed = str::from_utf8(&command[0]).unwrap();
+        assert_ne!(std::path::Path::new(changed), script);
         assert_eq!(
-            fs::read_to_string(&command[0]).unwrap(),
+            fs::read_to_string(changed).unwrap(),
             r#"echo '[{"uri":"x"}]'"#
         );
-        fs::remove_file(&command[0]).unwrap();
+        fs::remove_file(changed).unwrap();
 
-        let mut command = vec![script.into_os_string(), "arg".into()];
-        apply(dir.path(), &mut [], &mut command).unwrap();
+        let mut command = vec![
+            script.as_os_str().as_encoded_bytes().to_vec(),
+            b"arg".to_vec(),
+        ];
+        apply(&root, &mut [], &mut command).unwrap();
         assert!(
-            command[0].to_string_lossy().ends_with("scripts/script-0"),
+            command[0].ends_with(b"scripts/script-0"),
             "a script with arguments is not searched"
         );
-        let mut command = vec![OsString::from("$(steps.a.outputs.none)")];
+        let mut command = vec![b"$(steps.a.outputs.none)".to_vec()];
         assert!(
-            apply(dir.path(), &mut [], &mut command)
+            apply(&root, &mut [], &mut command)
                 .unwrap_err()
                 .contains("not found")
         );

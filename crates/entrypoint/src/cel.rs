@@ -2,6 +2,10 @@
 //!
 //! The whole language would make this program several times larger; what is left out is an error, never a guess.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 /// A value of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
@@ -318,7 +322,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-fn hex(chars: &mut std::str::Chars<'_>, digits: usize) -> Result<char, String> {
+fn hex(chars: &mut core::str::Chars<'_>, digits: usize) -> Result<char, String> {
     let text: String = chars.by_ref().take(digits).collect();
     u32::from_str_radix(&text, 16)
         .ok()
@@ -342,7 +346,7 @@ fn zero_of(value: &Value) -> Value {
 }
 
 fn relate(operator: &str, left: &Value, right: &Value) -> Result<bool, String> {
-    use std::cmp::Ordering;
+    use core::cmp::Ordering;
     let order = match (left, right) {
         (Value::Int(a), Value::Int(b)) => a.partial_cmp(b),
         (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),
@@ -400,7 +404,7 @@ fn method(value: &Value, name: &str, arguments: &[Value]) -> Evaluated {
         (Value::String(text), "contains", [Value::String(part)]) => {
             Ok(Value::Bool(text.contains(part)))
         }
-        (_, "size", []) => function("size", std::slice::from_ref(value)),
+        (_, "size", []) => function("size", core::slice::from_ref(value)),
         _ => Err(format!("'{name}' is no function that steps can use here")),
     }
 }

@@ -1,6 +1,9 @@
 //! The time, as Tekton writes it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use alloc::format;
+use alloc::string::String;
+
+use crate::system;
 
 /// RFC 3339 with milliseconds in UTC (T-302).
 pub(crate) fn started_at() -> String {
@@ -28,10 +31,7 @@ fn year(year: u64) -> String {
 }
 
 fn now() -> ([u64; 3], [u64; 3], u32) {
-    // A clock set before 1970 shows as 1970.
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = system::clock::now();
     let seconds = since.as_secs();
     let time = seconds % 86_400;
     (

@@ -1,15 +1,17 @@
 //! Credentials of the service account's Secrets, put where git, ssh and docker look for them (T-274, T-279).
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::docker_credentials::Docker;
 use crate::flags::Flags;
 use crate::git_credentials::{Basic, Ssh};
 use crate::log::log;
+use crate::path::Path;
+use crate::system::fs::{self, File};
+use crate::system::process::variable;
+use crate::system::{Error, Result as IoResult};
 
 /// What the command line asked for.
 #[derive(Debug, Default)]
@@ -53,7 +55,7 @@ fn pair(value: &str) -> Result<(&str, &str), String> {
 #[derive(Debug)]
 pub(crate) struct Secret<'a> {
     pub(crate) name: &'a str,
-    dir: PathBuf,
+    dir: Path,
 }
 
 impl<'a> Secret<'a> {
@@ -68,11 +70,7 @@ impl<'a> Secret<'a> {
         let path = self.dir.join(key);
         match fs::read(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
-                "open {}: no such file or directory",
-                path.display()
-            )),
-            Err(error) => Err(format!("open {}: {error}", path.display())),
+            Err(error) => Err(format!("open {path}: {error}")),
         }
     }
 }
@@ -80,7 +78,7 @@ impl<'a> Secret<'a> {
 const COPIED: [&str; 4] = [".docker", ".gitconfig", ".git-credentials", ".ssh"];
 
 /// Writes credentials and copies them to the user's home; problems are told, and the step goes on (T-274).
-pub(crate) fn set_up(flags: &Flags, environment: &[(OsString, OsString)]) {
+pub(crate) fn set_up(flags: &Flags, environment: &[(Vec<u8>, Vec<u8>)]) {
     let creds = flags.root.join("creds");
     let written = flags
         .credentials
@@ -95,15 +93,12 @@ pub(crate) fn set_up(flags: &Flags, environment: &[(OsString, OsString)]) {
     if let (_, Err(error)) = (written, git) {
         log(&format!("Error initializing credentials: {error}"));
     }
-    if !creds.is_dir() {
+    if !fs::is_dir(&creds) {
         return;
     }
-    let home = environment
-        .iter()
-        .find(|(key, _)| key == "HOME")
-        .map(|(_, value)| PathBuf::from(value));
-    let Some(home) = home.filter(|home| !home.as_os_str().is_empty()) else {
-        if COPIED.iter().any(|name| creds.join(name).exists()) {
+    let home = variable(environment, "HOME").filter(|home| !home.is_empty());
+    let Some(home) = home.map(Path::new) else {
+        if COPIED.iter().any(|name| fs::exists(&creds.join(name))) {
             log(
                 "non-fatal error copying credentials: \"error getting the user's home directory: $HOME is not defined\"",
             );
@@ -119,50 +114,40 @@ pub(crate) fn set_up(flags: &Flags, environment: &[(OsString, OsString)]) {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy(from: &Path, to: &Path) -> IoResult<()> {
     let meta = match fs::symlink_metadata(from) {
         Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => {
-            return Err(io::Error::other(format!(
+            return Err(Error::other(format!(
                 "unable to read source file info: {error}"
             )));
         }
     };
-    if meta.is_dir() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(to);
+    if meta.is_dir {
+        let made = fs::create_dir_all_with_mode(to, 0o700);
         made.map_err(|error| {
-            io::Error::other(format!("unable to create destination directory: {error}"))
+            Error::other(format!("unable to create destination directory: {error}"))
         })?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
+        for name in fs::read_dir(from)? {
+            copy(&from.join(&name), &to.join(&name))?;
         }
         return Ok(());
     }
-    let mut source = File::open(from)
-        .map_err(|error| io::Error::other(format!("unable to open source: {error}")))?;
-    let target = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(to);
-    let mut target =
-        target.map_err(|error| io::Error::other(format!("unable to open destination: {error}")))?;
-    io::copy(&mut source, &mut target)?;
-    Ok(())
+    let source = File::open(from)
+        .map_err(|error| Error::other(format!("unable to open source: {error}")))?;
+    let target = File::create(to, 0o600)
+        .map_err(|error| Error::other(format!("unable to open destination: {error}")))?;
+    fs::copy(&source, &target)
 }
 
 /// Writes a file that only its owner may read.
 pub(crate) fn write_private(path: &Path, content: &[u8], append: bool) -> Result<(), String> {
-    let open = File::options()
-        .write(true)
-        .create(true)
-        .truncate(!append)
-        .append(append)
-        .mode(0o600)
-        .open(path);
-    open.and_then(|mut file| file.write_all(content))
-        .map_err(|error| format!("open {}: {error}", path.display()))
+    let open = if append {
+        File::append(path, 0o600)
+    } else {
+        File::create(path, 0o600)
+    };
+    open.and_then(|file| file.write_all(content))
+        .map_err(|error| format!("open {path}: {error}"))
 }

@@ -1,14 +1,15 @@
 //! Breakpoints: a person in the container decides whether the step goes on.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
 
 use crate::flags::Flags;
 use crate::lifecycle::Failure;
 use crate::log::log;
+use crate::path::Path;
 use crate::script::write_executable;
+use crate::system::{Result as IoResult, clock, fs};
 use crate::wait::{Awaited, Seen};
 
 /// Waits for word before the step is run (T-334, T-335).
@@ -23,8 +24,7 @@ pub(crate) fn wait_before_step(flags: &Flags) -> Result<(), Failure> {
         Ok(Seen::File) => Ok(()),
         _ => {
             log(&format!(
-                "error occurred while waiting for {} : before step breakpoint error file, user decided to skip the current step execution",
-                file.display()
+                "error occurred while waiting for {file} : before step breakpoint error file, user decided to skip the current step execution"
             ));
             Err(Failure::BeforeStep)
         }
@@ -32,7 +32,7 @@ pub(crate) fn wait_before_step(flags: &Flags) -> Result<(), Failure> {
 }
 
 /// Keeps a failed step's container until somebody says how it shall end (T-332, T-335).
-pub(crate) fn wait_after_failure(flags: &Flags) -> ExitCode {
+pub(crate) fn wait_after_failure(flags: &Flags) -> u8 {
     log(
         "debug onFailure breakpoint has taken effect, waiting for user's decision:\n\
          1) continue, use cmd: /tekton/debug/scripts/debug-continue\n\
@@ -41,16 +41,18 @@ pub(crate) fn wait_after_failure(flags: &Flags) -> ExitCode {
     let file = beside_post_file(flags, ".breakpointexit");
     if let Err(error) = Awaited::new(&file, false).wait() {
         log(&format!(
-            "error occurred while waiting for {} : {error}",
-            file.display()
+            "error occurred while waiting for {file} : {error}"
         ));
     }
     // The shell creates the file before it writes the number.
-    if fs::metadata(&file).is_ok_and(|meta| meta.len() == 0) {
-        std::thread::sleep(std::time::Duration::from_secs(1));
+    if fs::metadata(&file).is_ok_and(|meta| meta.length == 0) {
+        clock::sleep(Duration::from_secs(1));
     }
     // What cannot be read lets the next steps run.
-    let text = fs::read_to_string(&file).unwrap_or_default();
+    let text = fs::read(&file).ok();
+    let text = text
+        .and_then(|text| String::from_utf8(text).ok())
+        .unwrap_or_default();
     let code = text.strip_suffix('\n').unwrap_or(&text);
     log(&format!("Breakpoint exiting with exit code {code}"));
     let code: i32 = code.parse().unwrap_or_else(|error| {
@@ -59,17 +61,15 @@ pub(crate) fn wait_after_failure(flags: &Flags) -> ExitCode {
         ));
         0
     });
-    ExitCode::from(code as u8)
+    code as u8
 }
 
-fn beside_post_file(flags: &Flags, suffix: &str) -> PathBuf {
-    let mut file = flags.post_file.clone().unwrap_or_default().into_os_string();
-    file.push(suffix);
-    file.into()
+fn beside_post_file(flags: &Flags, suffix: &str) -> Path {
+    flags.post_file.clone().unwrap_or_default().with(suffix)
 }
 
 /// Writes the four scripts with which a person decides (T-331).
-pub(crate) fn place_scripts(flags: &Flags, steps: usize) -> io::Result<()> {
+pub(crate) fn place_scripts(flags: &Flags, steps: usize) -> IoResult<()> {
     let dir = flags.root.join("debug/scripts");
     fs::create_dir_all(&dir)?;
     let scripts = [
@@ -94,7 +94,6 @@ pub(crate) fn place_scripts(flags: &Flags, steps: usize) -> io::Result<()> {
 
 /// A script that finds the step whose container it runs in: the one whose debug info directory is mounted here.
 fn decision(root: &Path, steps: usize, touched: &str, code: &str, written: &str) -> String {
-    let root = root.display();
     let touch = if touched.is_empty() {
         String::new()
     } else {

@@ -1,12 +1,15 @@
 //! `.docker/config.json` from the account's registry Secrets (T-278).
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-
-use serde::Deserialize;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::credentials::{Secret, write_private};
+use crate::json_value::{Value, take_text};
+use crate::path::Path;
+use crate::system::fs;
 use crate::{base64_text, json};
 
 /// In the order of the flags.
@@ -17,22 +20,27 @@ pub(crate) struct Docker {
     basic: BTreeMap<String, Entry>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
-    #[serde(default)]
     username: String,
-    #[serde(default)]
     password: String,
-    #[serde(default)]
     auth: String,
-    #[serde(default)]
     email: String,
 }
 
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
+fn entries(value: Value) -> Result<BTreeMap<String, Entry>, String> {
+    let one = |(url, value): (String, Value)| {
+        let mut members = value.into_members()?;
+        let mut text = |name| take_text(&mut members, name);
+        let entry = Entry {
+            username: text("username")?,
+            password: text("password")?,
+            auth: text("auth")?,
+            email: text("email")?,
+        };
+        Ok((url, entry))
+    };
+    value.into_members()?.into_iter().map(one).collect()
 }
 
 impl Docker {
@@ -67,25 +75,19 @@ impl Docker {
         let mut auths = BTreeMap::new();
         for name in &self.cfgs {
             let text = Secret::new(root, name).read(".dockercfg")?;
-            auths.extend(
-                serde_json::from_str::<BTreeMap<String, Entry>>(&text)
-                    .map_err(|error| error.to_string())?,
-            );
+            auths.extend(entries(Value::parse(text.as_bytes())?)?);
         }
         for name in &self.configs {
             let text = Secret::new(root, name).read(".dockerconfigjson")?;
-            auths.extend(
-                serde_json::from_str::<Config>(&text)
-                    .map_err(|error| error.to_string())?
-                    .auths,
-            );
+            let mut config = Value::parse(text.as_bytes())?.into_members()?;
+            auths.extend(entries(config.remove("auths").unwrap_or_default())?);
         }
         auths.extend(self.basic.clone());
         if auths.is_empty() {
             return Ok(());
         }
         let dir = creds.join(".docker");
-        fs::create_dir_all(&dir).map_err(|error| format!("mkdir {}: {error}", dir.display()))?;
+        fs::create_dir_all(&dir).map_err(|error| format!("mkdir {dir}: {error}"))?;
         write_private(&dir.join("config.json"), encode(&auths).as_bytes(), false)
     }
 }

@@ -1,6 +1,6 @@
 //! Go durations: `1h2m3.5s`.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// A duration and whether it is negative.
 pub(crate) fn parse(text: &str) -> Option<(bool, Duration)> {

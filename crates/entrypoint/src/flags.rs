@@ -1,29 +1,31 @@
 //! The command line, read as Go's flag package reads it: one or two dashes, `=` or the next argument for values.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
-use std::time::Duration;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::credentials::Wanted;
 use crate::duration;
+use crate::path::Path;
 
 /// Everything the program was told.
 #[derive(Debug)]
 pub(crate) struct Flags {
-    pub(crate) entrypoint: Option<OsString>,
-    pub(crate) wait_files: Vec<PathBuf>,
+    pub(crate) entrypoint: Option<Vec<u8>>,
+    pub(crate) wait_files: Vec<Path>,
     pub(crate) wait_file_content: bool,
-    pub(crate) post_file: Option<PathBuf>,
-    pub(crate) termination_path: PathBuf,
-    pub(crate) step_metadata_dir: PathBuf,
+    pub(crate) post_file: Option<Path>,
+    pub(crate) termination_path: Path,
+    pub(crate) step_metadata_dir: Path,
     pub(crate) results: Vec<String>,
     pub(crate) step_results: Vec<String>,
     pub(crate) when_expressions: String,
     /// Whether it is negative, and its length.
     pub(crate) timeout: Option<(bool, Duration)>,
-    pub(crate) stdout_path: Option<PathBuf>,
-    pub(crate) stderr_path: Option<PathBuf>,
+    pub(crate) stdout_path: Option<Path>,
+    pub(crate) stderr_path: Option<Path>,
     pub(crate) breakpoint_on_failure: bool,
     pub(crate) debug_before_step: bool,
     pub(crate) on_error: String,
@@ -31,19 +33,19 @@ pub(crate) struct Flags {
     pub(crate) compress: bool,
     pub(crate) credentials: Wanted,
     /// Where Tekton's directories are, `/tekton` but in tests.
-    pub(crate) root: PathBuf,
+    pub(crate) root: Path,
     /// Ours: the script in the environment is written here first.
-    pub(crate) script_file: Option<PathBuf>,
+    pub(crate) script_file: Option<Path>,
     /// Ours: containers of the steps in order, to be linked under `steps`.
     pub(crate) step_names: Vec<String>,
     /// Ours: working directories that `init` makes.
-    pub(crate) working_dirs: Vec<PathBuf>,
+    pub(crate) working_dirs: Vec<Path>,
     /// Ours: become the command at once.
     pub(crate) exec: bool,
     /// Ours: write the debug scripts for so many steps.
     pub(crate) debug_scripts: Option<usize>,
     /// What is left: a subcommand and its arguments.
-    pub(crate) rest: Vec<OsString>,
+    pub(crate) rest: Vec<Vec<u8>>,
 }
 
 impl Default for Flags {
@@ -54,7 +56,7 @@ impl Default for Flags {
             wait_file_content: false,
             post_file: None,
             termination_path: "/tekton/termination".into(),
-            step_metadata_dir: PathBuf::new(),
+            step_metadata_dir: Path::default(),
             results: Vec::new(),
             step_results: Vec::new(),
             when_expressions: String::new(),
@@ -89,25 +91,21 @@ pub(crate) struct Stop {
 }
 
 impl Flags {
-    pub(crate) fn parse(arguments: &[OsString]) -> Result<Flags, Stop> {
+    pub(crate) fn parse(arguments: &[Vec<u8>]) -> Result<Flags, Stop> {
         let mut flags = Flags::default();
         let mut credentials = Vec::new();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
-            let bytes = argument.as_bytes();
-            let Some(flag) = bytes.strip_prefix(b"-").filter(|flag| !flag.is_empty()) else {
-                flags.rest = std::iter::once(argument).chain(rest).cloned().collect();
+            let Some(flag) = argument.strip_prefix(b"-").filter(|flag| !flag.is_empty()) else {
+                flags.rest = core::iter::once(argument).chain(rest).cloned().collect();
                 break;
             };
             let flag = flag.strip_prefix(b"-").unwrap_or(flag);
             if flag.is_empty() || flag[0] == b'-' || flag[0] == b'=' {
-                return Err(stop(format!("bad flag syntax: {}", argument.display())));
+                return Err(stop(format!("bad flag syntax: {}", text(argument.clone()))));
             }
             let (name, value) = match flag.iter().position(|&byte| byte == b'=') {
-                Some(at) => (
-                    &flag[..at],
-                    Some(OsStr::from_bytes(&flag[at + 1..]).to_owned()),
-                ),
+                Some(at) => (&flag[..at], Some(flag[at + 1..].to_vec())),
                 None => (flag, None),
             };
             let name = String::from_utf8_lossy(name).into_owned();
@@ -116,7 +114,8 @@ impl Flags {
                     None => true,
                     Some(value) => boolean(value).ok_or_else(|| {
                         stop(format!(
-                            "invalid boolean value {value:?} for -{name}: parse error"
+                            "invalid boolean value {:?} for -{name}: parse error",
+                            text(value.clone())
                         ))
                     })?,
                 };
@@ -208,16 +207,14 @@ impl Flags {
         KNOWN.contains(&name)
     }
 
-    fn set(&mut self, name: &str, value: OsString) {
-        let path = |value: OsString| {
-            Some(PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty())
-        };
+    fn set(&mut self, name: &str, value: Vec<u8>) {
+        let path = |value: Vec<u8>| Some(Path::new(value)).filter(|path| !path.is_empty());
         match name {
             "entrypoint" => self.entrypoint = Some(value).filter(|value| !value.is_empty()),
             "wait_file" => self.wait_files = paths(value),
             "post_file" => self.post_file = path(value),
-            "termination_path" => self.termination_path = value.into(),
-            "step_metadata_dir" => self.step_metadata_dir = value.into(),
+            "termination_path" => self.termination_path = Path::new(value),
+            "step_metadata_dir" => self.step_metadata_dir = Path::new(value),
             "results" => self.results = list(value),
             "step_results" => self.step_results = list(value),
             "when_expressions" => self.when_expressions = text(value),
@@ -225,7 +222,7 @@ impl Flags {
             "stderr_path" => self.stderr_path = path(value),
             "on_error" => self.on_error = text(value),
             "result_from" => self.result_from = text(value),
-            "tekton_root" => self.root = value.into(),
+            "tekton_root" => self.root = Path::new(value),
             "script_file" => self.script_file = path(value),
             "step_names" => self.step_names = list(value),
             "working_dirs" => self.working_dirs = paths(value),
@@ -243,11 +240,11 @@ fn stop(message: String) -> Stop {
     }
 }
 
-fn text(value: OsString) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+fn text(value: Vec<u8>) -> String {
+    String::from_utf8_lossy(&value).into_owned()
 }
 
-fn list(value: OsString) -> Vec<String> {
+fn list(value: Vec<u8>) -> Vec<String> {
     text(value)
         .split(',')
         .filter(|item| !item.is_empty())
@@ -255,18 +252,15 @@ fn list(value: OsString) -> Vec<String> {
         .collect()
 }
 
-fn paths(value: OsString) -> Vec<PathBuf> {
+fn paths(value: Vec<u8>) -> Vec<Path> {
     let items = value
-        .as_bytes()
         .split(|&byte| byte == b',')
         .filter(|item| !item.is_empty());
-    items
-        .map(|item| OsString::from_vec(item.to_vec()).into())
-        .collect()
+    items.map(Path::new).collect()
 }
 
-fn boolean(value: &OsStr) -> Option<bool> {
-    match value.as_bytes() {
+fn boolean(value: &[u8]) -> Option<bool> {
+    match value {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
         b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
         _ => None,
@@ -278,7 +272,12 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Flags, Stop> {
-        Flags::parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
+        Flags::parse(
+            &arguments
+                .iter()
+                .map(|text| text.as_bytes().to_vec())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -295,14 +294,11 @@ mod tests {
             "-x",
         ]);
         let flags = flags.unwrap();
-        assert_eq!(flags.wait_files, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(flags.wait_files, [Path::from("a"), Path::from("b")]);
         assert!(flags.wait_file_content && flags.results.is_empty());
         assert_eq!((flags.on_error.as_str(), flags.rest.len()), ("continue", 2));
         let defaults = parse(&[]).unwrap();
-        assert_eq!(
-            defaults.termination_path,
-            PathBuf::from("/tekton/termination")
-        );
+        assert_eq!(defaults.termination_path, Path::from("/tekton/termination"));
         assert_eq!(defaults.result_from, "termination-message");
     }
 

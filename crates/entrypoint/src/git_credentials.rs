@@ -1,10 +1,15 @@
 //! `.gitconfig`, `.git-credentials` and `.ssh` from the account's git Secrets (T-275 to T-277).
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
 
 use crate::credentials::{Secret, write_private};
+use crate::path::Path;
+use crate::system::fs;
 
 /// Users with passwords, in the order of the flags.
 #[derive(Debug, Default)]
@@ -127,7 +132,7 @@ struct Key {
 }
 
 impl Key {
-    fn path(&self, dir: &Path) -> PathBuf {
+    fn path(&self, dir: &Path) -> Path {
         dir.join(format!("id_{}", self.secret))
     }
 }
@@ -154,7 +159,7 @@ impl Ssh {
             return Ok(());
         }
         let dir = creds.join(".ssh");
-        fs::create_dir_all(&dir).map_err(|error| format!("mkdir {}: {error}", dir.display()))?;
+        fs::create_dir_all(&dir).map_err(|error| format!("mkdir {dir}: {error}"))?;
         let mut hosts: Vec<_> = self
             .hosts
             .iter()
@@ -175,7 +180,7 @@ impl Ssh {
             let _ = writeln!(config, "Host {alias}\n    HostName {host}\n    Port {port}");
             for key in *keys {
                 write_private(&key.path(&dir), key.private.as_bytes(), false)?;
-                let _ = writeln!(config, "    IdentityFile {}", key.path(&dir).display());
+                let _ = writeln!(config, "    IdentityFile {}", key.path(&dir));
                 known_hosts.extend(key.known_hosts.as_deref());
             }
         }

@@ -1,6 +1,7 @@
 //! JSON text as Go writes it: its escapes count towards the limit of the termination message (T-304).
 
-use std::fmt::Write as _;
+use alloc::string::String;
+use core::fmt::Write as _;
 
 /// Appends a JSON string; bytes that are no UTF-8 become escaped replacement characters, one each.
 pub(crate) fn string(out: &mut String, bytes: &[u8]) {
@@ -42,6 +43,8 @@ pub(crate) fn joined<T>(
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
+
     #[test]
     fn strings_are_escaped_as_go_escapes_them() {
         let cases: [(&[u8], &str); 4] = [

@@ -1,15 +1,17 @@
 //! One step from waiting to the last word: the order in which files are written is what the other steps and the
 //! controller rely on.
 
-use std::ffi::OsString;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::flags::{Flags, TERMINATION_MESSAGE};
 use crate::log::log;
+use crate::path::Path;
 use crate::supervise::{self, Ended, Job};
+use crate::system::clock::Instant;
+use crate::system::process::Environment;
+use crate::system::{Error, fs};
 use crate::termination::{self, Entry, WriteError};
 use crate::wait::{Awaited, Seen};
 use crate::when::{self, When};
@@ -31,11 +33,9 @@ pub(crate) enum Failure {
     Fatal(String),
 }
 
-type Environment = Vec<(OsString, OsString)>;
-
 pub(crate) fn go(
     flags: &Flags,
-    command: Vec<OsString>,
+    command: Vec<Vec<u8>>,
     environment: Environment,
     when: Vec<When>,
 ) -> Result<(), Failure> {
@@ -55,14 +55,14 @@ pub(crate) fn go(
 
 fn step(
     flags: &Flags,
-    mut command: Vec<OsString>,
+    mut command: Vec<Vec<u8>>,
     mut environment: Environment,
     mut when: Vec<When>,
     message: &mut Vec<Entry>,
 ) -> Result<(), Failure> {
-    let io_failure = |error: io::Error| Failure::Other(error.to_string());
+    let io_failure = |error: Error| Failure::Other(error.to_string());
     for dir in ["results", "artifacts"] {
-        fs::create_dir_all(flags.step_metadata_dir.join(dir)).map_err(io_failure)?; // T-281
+        fs::create_dir_all(&flags.step_metadata_dir.join(dir)).map_err(io_failure)?; // T-281
     }
     wait(flags, message)?;
     let mut result = match flags.debug_before_step {
@@ -134,8 +134,8 @@ fn wait(flags: &Flags, message: &mut Vec<Entry>) -> Result<(), Failure> {
 
 fn run(
     flags: &Flags,
-    command: &[OsString],
-    environment: &[(OsString, OsString)],
+    command: &[Vec<u8>],
+    environment: &[(Vec<u8>, Vec<u8>)],
 ) -> Result<(), Failure> {
     let timeout = flags
         .timeout
@@ -144,8 +144,8 @@ fn run(
     let job = Job {
         command,
         environment,
-        stdout: flags.stdout_path.as_deref(),
-        stderr: flags.stderr_path.as_deref(),
+        stdout: flags.stdout_path.as_ref(),
+        stderr: flags.stderr_path.as_ref(),
         deadline: timeout.and_then(|length| Instant::now().checked_add(length)),
         cancel_file: flags.root.join("downward/cancel"),
     };
@@ -195,13 +195,13 @@ fn record(
 fn report_results(flags: &Flags, dir: &Path, names: &[String], kind: i64) -> Result<(), Failure> {
     let mut entries = Vec::new();
     for name in names {
-        match fs::read(dir.join(name)) {
+        match fs::read(&dir.join(name)) {
             Ok(value) => entries.push(Entry {
                 key: name.clone().into_bytes(),
                 value,
                 kind,
             }), // T-307
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(Failure::Other(format!("reading result {name}: {error}"))),
         }
     }
@@ -224,21 +224,17 @@ fn write_post_file(flags: &Flags, failed: bool) -> Result<(), Failure> {
     let Some(file) = &flags.post_file else {
         return Ok(());
     };
-    let mut file = file.clone().into_os_string();
-    if failed {
-        file.push(".err");
-    }
-    write(PathBuf::from(file), "")
+    write(file.with(if failed { ".err" } else { "" }), "")
 }
 
 fn write_exit_code(flags: &Flags, code: &str) -> Result<(), Failure> {
     write(flags.step_metadata_dir.join("exitCode"), code)
 }
 
-fn write(file: PathBuf, content: &str) -> Result<(), Failure> {
-    let failed = |what: &str, error: io::Error| Failure::Fatal(format!("{what} {file:?}: {error}"));
+fn write(file: Path, content: &str) -> Result<(), Failure> {
+    let failed = |what: &str, error: Error| Failure::Fatal(format!("{what} {file:?}: {error}"));
     if let Some(parent) = file.parent() {
-        fs::create_dir_all(parent)
+        fs::create_dir_all(&parent)
             .map_err(|error| failed("Error creating parent directory of", error))?;
     }
     fs::write(&file, content).map_err(|error| failed("Writing", error))

@@ -1,6 +1,10 @@
 //! A result's text as Tekton types it: the first byte decides what is tried.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::json_value::Value;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ParamValue {
@@ -11,37 +15,30 @@ pub(crate) enum ParamValue {
 
 impl ParamValue {
     pub(crate) fn parse(bytes: &[u8]) -> ParamValue {
-        // Go reads null as the empty string wherever a string is due.
-        type Text = Option<String>;
-        let text = |text: Text| text.unwrap_or_default();
-        match bytes.first() {
-            Some(b'[') => {
-                if let Ok(array) = serde_json::from_slice::<Vec<Text>>(bytes) {
-                    return ParamValue::Array(array.into_iter().map(text).collect());
-                }
-            }
-            Some(b'{') => {
-                if let Ok(object) = serde_json::from_slice::<BTreeMap<String, Text>>(bytes) {
-                    return ParamValue::Object(
-                        object
-                            .into_iter()
-                            .map(|(key, value)| (key, text(value)))
-                            .collect(),
-                    );
-                }
-            }
-            _ => {}
-        }
-        match serde_json::from_slice::<Text>(bytes) {
-            Ok(value) => ParamValue::String(text(value)),
-            Err(_) => ParamValue::String(String::from_utf8_lossy(bytes).into_owned()),
-        }
+        let whole = Value::parse(bytes);
+        let typed = match (bytes.first(), &whole) {
+            (Some(b'['), Ok(value)) => value.clone().into_texts().map(ParamValue::Array),
+            (Some(b'{'), Ok(value)) => texts_by_key(value.clone()).map(ParamValue::Object),
+            _ => Err(String::new()),
+        };
+        typed.unwrap_or_else(|_| {
+            let text = whole.and_then(Value::into_text);
+            ParamValue::String(text.unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned()))
+        })
     }
+}
+
+fn texts_by_key(value: Value) -> Result<BTreeMap<String, String>, String> {
+    let members = value.into_members()?.into_iter();
+    members
+        .map(|(key, value)| Ok((key, value.into_text()?)))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::ParamValue;
+    use alloc::vec;
 
     #[test]
     fn the_first_byte_decides_the_type() {

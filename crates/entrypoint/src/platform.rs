@@ -1,22 +1,18 @@
 //! The image's own command, chosen for this platform from what the controller looked up (T-264).
 
-use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::json_value::Value;
+use crate::system::process::variable;
 
 const VARIABLE: &str = "TEKTON_PLATFORM_COMMANDS";
 
-pub(crate) fn command(environment: &[(OsString, OsString)]) -> Result<Vec<OsString>, String> {
-    let text = environment
-        .iter()
-        .find(|(key, _)| key == VARIABLE)
-        .map(|(_, value)| value.as_bytes())
-        .unwrap_or_default();
-    if text.is_empty() {
-        return Err("unexpected end of JSON input".into());
-    }
-    let mut commands: HashMap<String, Vec<String>> =
-        serde_json::from_slice(text).map_err(|error| error.to_string())?;
+pub(crate) fn command(environment: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<Vec<u8>>, String> {
+    let text = variable(environment, VARIABLE).unwrap_or_default();
+    let mut commands = Value::parse(text)?.into_members()?;
     let platform = current();
     let without_variant = platform
         .rsplit_once('/')
@@ -26,18 +22,21 @@ pub(crate) fn command(environment: &[(OsString, OsString)]) -> Result<Vec<OsStri
         .remove(&platform)
         .or_else(|| commands.remove(&without_variant));
     let found = found.ok_or_else(|| format!("could not find command for platform {platform:?}"))?;
-    Ok(found.into_iter().map(OsString::from).collect())
+    Ok(found
+        .into_texts()?
+        .into_iter()
+        .map(String::into_bytes)
+        .collect())
 }
 
 /// `os/arch[/variant]` in Go's names.
 fn current() -> String {
-    let os = std::env::consts::OS;
-    match std::env::consts::ARCH {
-        "x86_64" => format!("{os}/amd64"),
-        "aarch64" => format!("{os}/arm64/v8"),
-        "x86" => format!("{os}/386"),
-        other => format!("{os}/{other}"),
-    }
+    let architecture = if cfg!(target_arch = "aarch64") {
+        "arm64/v8"
+    } else {
+        "amd64"
+    };
+    format!("linux/{architecture}")
 }
 
 #[cfg(test)]
@@ -51,13 +50,13 @@ mod tests {
         let here = current();
         assert_eq!(
             run(&format!(r#"{{"{here}":["a","b"]}}"#)).unwrap(),
-            ["a", "b"]
+            [b"a", b"b"]
         );
         let error = run(r#"{"plan9/mips":["a"]}"#).unwrap_err();
         assert_eq!(
             error,
             format!("could not find command for platform {here:?}")
         );
-        assert!(command(&[]).is_err());
+        assert_eq!(command(&[]).unwrap_err(), "unexpected end of JSON input");
     }
 }

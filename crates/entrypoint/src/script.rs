@@ -1,19 +1,19 @@
 //! Scripts that travel in the environment of the step that runs them, so that no other container need place them.
 
-use std::ffi::OsString;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::vec::Vec;
 
 use crate::base64_text;
+use crate::path::Path;
+use crate::system::process::Environment;
+use crate::system::{Error, Result, fs};
 
 /// Holds the script in base64. One variable may not exceed 128 KiB, so longer scripts go on in `…_1`, `…_2`, ….
 const VARIABLE: &str = "TEKTON_INTERNAL_SCRIPT";
 
 /// Writes the script to `path`, executable, and takes it out of the environment.
-pub(crate) fn place(path: &Path, environment: &mut Vec<(OsString, OsString)>) -> io::Result<()> {
+pub(crate) fn place(path: &Path, environment: &mut Environment) -> Result<()> {
     let mut encoded = Vec::new();
     let mut part = 0;
     loop {
@@ -22,28 +22,31 @@ pub(crate) fn place(path: &Path, environment: &mut Vec<(OsString, OsString)>) ->
         } else {
             format!("{VARIABLE}_{part}")
         };
-        let Some(at) = environment.iter().position(|(key, _)| *key == *name) else {
+        let Some(at) = environment
+            .iter()
+            .position(|(key, _)| key == name.as_bytes())
+        else {
             break;
         };
-        encoded.extend_from_slice(environment.swap_remove(at).1.as_bytes());
+        encoded.extend_from_slice(&environment.swap_remove(at).1);
         part += 1;
     }
     if part == 0 {
-        return Err(io::Error::other(format!("{VARIABLE} is not set")));
+        return Err(Error::other(format!("{VARIABLE} is not set")));
     }
-    let script = base64_text::decode(&encoded).map_err(io::Error::other)?;
+    let script = base64_text::decode(&encoded).map_err(Error::other)?;
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+        fs::create_dir_all(&parent)?;
     }
     write_executable(path, &script)
 }
 
-pub(crate) fn write_executable(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_executable(path: &Path, content: &[u8]) -> Result<()> {
     // A restarted container finds its own file, which may be running in another.
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
     fs::write(path, content)?;
-    fs::set_permissions(path, Permissions::from_mode(0o755))
+    fs::set_mode(path, 0o755)
 }

@@ -1,35 +1,34 @@
 //! Results through a sidecar's log: waits for the steps and prints what they left (T-314 to T-317).
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Duration;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
 
+use crate::json_value::Value;
+use crate::path::Path;
+use crate::system::process::variable;
+use crate::system::{clock, fs, stdout, write_all};
 use crate::{duration, json, log::log, prepare};
 
 #[derive(Debug)]
 struct Options {
-    root: PathBuf,
-    results: PathBuf,
+    root: Path,
+    results: Path,
     result_names: Vec<String>,
     step_results: BTreeMap<String, Vec<String>>,
     step_names: Vec<String>,
     stay: bool,
 }
 
-pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+pub(crate) fn main(arguments: &[Vec<u8>], environment: &[(Vec<u8>, Vec<u8>)]) -> u8 {
     let result = parse(arguments).and_then(|options| {
-        wait_for_steps(&options.root.join("run"))?;
+        wait_for_steps(&options.root.join("run"), environment)?;
         let mut out = Vec::new();
         print(&options, &mut out)?;
-        let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(&out)
-            .and_then(|()| stdout.flush())
-            .map_err(|error| format!("error writing results: {error}"))?;
+        write_all(stdout(), &out).map_err(|error| format!("error writing results: {error}"))?;
         if options.stay {
             // A native sidecar ends when the kubelet tells it to (T-329).
             prepare::until_stopped().map_err(|error| error.to_string())?;
@@ -37,15 +36,15 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
         Ok(())
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(message) => {
             log(&message);
-            ExitCode::FAILURE
+            1
         }
     }
 }
 
-fn parse(arguments: &[OsString]) -> Result<Options, String> {
+fn parse(arguments: &[Vec<u8>]) -> Result<Options, String> {
     let mut options = Options {
         root: "/tekton".into(),
         results: "/tekton/results".into(),
@@ -54,7 +53,9 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
         step_names: Vec::new(),
         stay: false,
     };
-    let mut arguments = arguments.iter().map(|argument| argument.to_string_lossy());
+    let mut arguments = arguments
+        .iter()
+        .map(|argument| String::from_utf8_lossy(argument));
     while let Some(argument) = arguments.next() {
         let flag = argument.trim_start_matches('-');
         let (name, value) = match flag.split_once('=') {
@@ -74,13 +75,16 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
                 .collect()
         };
         match name.as_str() {
-            "tekton_root" => options.root = value.into(),
-            "results-dir" => options.results = value.into(),
+            "tekton_root" => options.root = Path::new(value),
+            "results-dir" => options.results = Path::new(value),
             "result-names" => options.result_names = list(&value),
             "step-names" => options.step_names = list(&value),
             "step-results" => {
-                options.step_results =
-                    serde_json::from_str(&value).map_err(|error| error.to_string())?
+                options.step_results = Value::parse(value.as_bytes())?
+                    .into_members()?
+                    .into_iter()
+                    .map(|(step, names)| Ok((step, names.into_texts()?)))
+                    .collect::<Result<_, String>>()?
             }
             "kubernetes-sidecar-mode" => options.stay = value == "true",
             _ => return Err(format!("flag provided but not defined: -{name}")),
@@ -90,27 +94,22 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
 }
 
 /// Until every step is done, or one has failed: then the later ones never start.
-fn wait_for_steps(run: &Path) -> Result<(), String> {
-    let interval = std::env::var("SIDECAR_LOG_POLLING_INTERVAL").ok();
-    let interval = interval
-        .and_then(|text| duration::parse(&text))
+fn wait_for_steps(run: &Path, environment: &[(Vec<u8>, Vec<u8>)]) -> Result<(), String> {
+    let interval = variable(environment, "SIDECAR_LOG_POLLING_INTERVAL")
+        .and_then(|text| duration::parse(core::str::from_utf8(text).ok()?))
         .map_or(Duration::from_millis(100), |(_, it)| it);
     let entries =
         fs::read_dir(run).map_err(|error| format!("error parsing the run dir  {error}"))?;
-    let mut waiting: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path().join("out"))
+    let mut waiting: Vec<Path> = entries
+        .into_iter()
+        .map(|name| run.join(name).join("out"))
         .collect();
     loop {
-        waiting.retain(|file| !file.is_file());
-        if waiting.is_empty()
-            || waiting
-                .iter()
-                .any(|file| file.with_extension("err").is_file())
-        {
+        waiting.retain(|file| !fs::is_file(file));
+        if waiting.is_empty() || waiting.iter().any(|file| fs::is_file(&file.with(".err"))) {
             return Ok(());
         }
-        std::thread::sleep(interval.max(Duration::from_millis(1)));
+        clock::sleep(interval.max(Duration::from_millis(1)));
     }
 }
 
@@ -144,7 +143,7 @@ fn print(options: &Options, out: &mut Vec<u8>) -> Result<(), String> {
 fn line(out: &mut Vec<u8>, name: &str, file: &Path, kind: &str) -> Result<(), String> {
     let value = match fs::read(file) {
         Ok(value) => value,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => return Err(format!("error reading the results file {error}")),
     };
     let mut text = String::from("{\"name\":");

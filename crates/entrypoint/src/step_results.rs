@@ -1,23 +1,26 @@
 //! `$(steps.<step>.results.<result>)`, filled in from what earlier steps wrote (T-293, T-294).
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::param_value::ParamValue;
+use crate::path::Path;
+use crate::system::fs;
 use crate::when::When;
 
 /// Replaces references everywhere; what was replaced before an error stays replaced.
 pub(crate) fn apply(
     steps: &Path,
-    environment: &mut [(OsString, OsString)],
+    environment: &mut [(Vec<u8>, Vec<u8>)],
     when: &mut [When],
-    command: &mut Vec<OsString>,
+    command: &mut Vec<Vec<u8>>,
 ) -> Result<(), String> {
     for (_, value) in environment {
         // A whole array has no text.
-        *value = OsString::from_vec(replace(steps, value.as_bytes())?);
+        *value = replace(steps, value)?;
     }
     for when in when {
         let mut values = Vec::new();
@@ -30,15 +33,14 @@ pub(crate) fn apply(
     }
     let mut expanded = Vec::new();
     for argument in command.iter() {
-        let replaced =
-            expand(steps, argument.as_bytes()).map_err(|error| match error.as_str() {
-                MIXED => error,
-                _ => format!(
-                    "failed to find replacement for a step result in {}",
-                    argument.display()
-                ),
-            })?;
-        expanded.extend(replaced.into_iter().map(OsString::from_vec));
+        let replaced = expand(steps, argument).map_err(|error| match error.as_str() {
+            MIXED => error,
+            _ => format!(
+                "failed to find replacement for a step result in {}",
+                String::from_utf8_lossy(argument)
+            ),
+        })?;
+        expanded.extend(replaced);
     }
     *command = expanded;
     Ok(())
@@ -165,8 +167,8 @@ fn look_up(steps: &Path, reference: &[u8]) -> Result<Found, String> {
     let file = steps
         .join(format!("step-{step}"))
         .join("results")
-        .join(OsStr::new(&name));
-    let value = fs::read(&file).map_err(|error| format!("open {}: {error}", file.display()))?;
+        .join(&name);
+    let value = fs::read(&file).map_err(|error| format!("open {file}: {error}"))?;
     let value = ParamValue::parse(&value);
     Ok(match (value, index.as_deref(), key) {
         (ParamValue::Object(object), _, Some(key)) => {
@@ -216,6 +218,7 @@ fn split_index(name: &str) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn steps() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -230,6 +233,10 @@ mod tests {
             fs::write(results.join(name), value).unwrap();
         }
         dir
+    }
+
+    fn root(dir: &tempfile::TempDir) -> Path {
+        Path::new(dir.path().as_os_str().as_encoded_bytes())
     }
 
     #[test]
@@ -250,8 +257,9 @@ mod tests {
             ("$(steps.a\n.results.s)", &["$(steps.a\n.results.s)"]),
         ];
         for (text, expected) in cases {
-            let mut command = vec![OsString::from(text)];
-            apply(dir.path(), &mut [], &mut [], &mut command).unwrap();
+            let mut command = vec![text.as_bytes().to_vec()];
+            apply(&root(&dir), &mut [], &mut [], &mut command).unwrap();
+            let expected: Vec<_> = expected.iter().map(|text| text.as_bytes()).collect();
             assert_eq!(command, expected, "{text}");
         }
     }
@@ -266,12 +274,12 @@ mod tests {
             "a $(steps.a.results.l[*])",
             "$(steps.a.results.l[7])",
         ] {
-            let mut command = vec![OsString::from(text)];
+            let mut command = vec![text.as_bytes().to_vec()];
             assert!(
-                apply(dir.path(), &mut [], &mut [], &mut command).is_err(),
+                apply(&root(&dir), &mut [], &mut [], &mut command).is_err(),
                 "{text}"
             );
-            assert_eq!(command, [text]);
+            assert_eq!(command, [text.as_bytes()]);
         }
     }
 
@@ -288,13 +296,10 @@ mod tests {
             values: vec!["$(steps.a.results.l[*])".into()],
             ..When::default()
         }];
-        apply(dir.path(), &mut environment, &mut when, &mut Vec::new()).unwrap();
+        apply(&root(&dir), &mut environment, &mut when, &mut Vec::new()).unwrap();
         assert_eq!(
             environment,
-            [
-                ("A".into(), OsString::from("<text>")),
-                ("B".into(), "".into())
-            ]
+            [("A".into(), b"<text>".to_vec()), ("B".into(), "".into())]
         );
         assert_eq!(
             (when[0].input.as_str(), &when[0].values[..]),

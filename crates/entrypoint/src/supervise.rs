@@ -1,20 +1,22 @@
 //! The child: started in a process group of its own, forwarded every signal, cut off by timeout or cancellation.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
+use rustix::process::{Pid, WaitOptions, kill_process, wait};
 
 use crate::namespaces;
+use crate::path::Path;
+use crate::system::clock::Instant;
+use crate::system::fs::{self, File};
+use crate::system::process::{Command, Signal, variable};
+use crate::system::signals::{Signals, send_to_group};
+use crate::system::{
+    AsFd, Error, OwnedFd, Result as IoResult, pipe, read, readable, stderr, stdout, write_all,
+};
 use crate::wait::{Awaited, Seen};
 
 /// How the child ended, if it did not succeed.
@@ -31,81 +33,13 @@ pub(crate) enum Ended {
 /// What to run and when to stop it.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
-    pub(crate) command: &'a [OsString],
-    pub(crate) environment: &'a [(OsString, OsString)],
+    pub(crate) command: &'a [Vec<u8>],
+    pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
     pub(crate) stdout: Option<&'a Path>,
     pub(crate) stderr: Option<&'a Path>,
     pub(crate) deadline: Option<Instant>,
     /// Gets content when the run is cancelled.
-    pub(crate) cancel_file: PathBuf,
-}
-
-/// Signals as readable events instead of interruptions. Dropping it lets them interrupt again.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    fd: OwnedFd,
-    before: libc::sigset_t,
-}
-
-impl Signals {
-    pub(crate) fn block() -> io::Result<Signals> {
-        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: the sets are valid for writing; sigfillset and sigprocmask initialise them before they are read.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            // Faults of this program itself must still end it.
-            for signal in [
-                libc::SIGSEGV,
-                libc::SIGBUS,
-                libc::SIGFPE,
-                libc::SIGILL,
-                libc::SIGABRT,
-            ] {
-                libc::sigdelset(all.as_mut_ptr(), signal);
-            }
-            if libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            let fd = libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // The descriptor was just made and belongs to nobody else.
-            Ok(Signals {
-                fd: OwnedFd::from_raw_fd(fd),
-                before: before.assume_init(),
-            })
-        }
-    }
-
-    /// The next signal that has arrived, if any.
-    pub(crate) fn next(&self) -> Option<i32> {
-        let mut info = [MaybeUninit::<u8>::uninit(); size_of::<libc::signalfd_siginfo>()];
-        let (read, _) = rustix::io::read(&self.fd, &mut info).ok()?;
-        // The number comes first in the structure.
-        let number = read.first_chunk::<4>()?;
-        i32::try_from(u32::from_ne_bytes(*number)).ok()
-    }
-}
-
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        // SAFETY: `before` was filled by sigprocmask.
-        unsafe {
-            libc::sigprocmask(
-                libc::SIG_SETMASK,
-                &raw const self.before,
-                std::ptr::null_mut(),
-            )
-        };
-    }
+    pub(crate) cancel_file: Path,
 }
 
 /// Output that goes to a file as well as to the container's stream (T-290).
@@ -116,21 +50,14 @@ struct Tee {
 }
 
 impl Tee {
-    fn new(path: &Path, to_stderr: bool) -> io::Result<(Tee, OwnedFd)> {
+    fn new(path: &Path, to_stderr: bool) -> IoResult<(Tee, OwnedFd)> {
         if let Some(parent) = path.parent() {
-            let failed =
-                |error| io::Error::other(format!("error creating parent directory: {error}"));
-            fs::create_dir_all(parent).map_err(failed)?;
+            let failed = |error| Error::other(format!("error creating parent directory: {error}"));
+            fs::create_dir_all(&parent).map_err(failed)?;
         }
-        let file = File::options()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(path);
-        let file = file.map_err(|error| {
-            io::Error::other(format!("error opening {}: {error}", path.display()))
-        })?;
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let file = File::append(path, 0o644)
+            .map_err(|error| Error::other(format!("error opening {path}: {error}")))?;
+        let (read, write) = pipe()?;
         Ok((
             Tee {
                 pipe: Some(read),
@@ -142,72 +69,43 @@ impl Tee {
     }
 
     /// Passes on what is there; forgets the pipe at its end.
-    fn pump(&mut self) -> io::Result<()> {
+    fn pump(&mut self) -> IoResult<()> {
         let Some(pipe) = &self.pipe else {
             return Ok(());
         };
         let mut buffer = [0u8; 16 * 1024];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer))?;
-        if read == 0 {
+        let length = read(pipe, &mut buffer)?;
+        if length == 0 {
             self.pipe = None;
             return Ok(());
         }
-        let stream = if self.to_stderr {
-            io::stderr().write_all(&buffer[..read])
-        } else {
-            write_stdout(&buffer[..read])
-        };
-        stream.and(self.file.write_all(&buffer[..read]))
+        let stream = if self.to_stderr { stderr() } else { stdout() };
+        write_all(stream, &buffer[..length]).and(self.file.write_all(&buffer[..length]))
     }
 }
 
-fn write_stdout(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
-}
-
 pub(crate) fn run(job: &Job<'_>) -> Result<(), Ended> {
-    let Some((program, arguments)) = job.command.split_first() else {
+    let Some(program) = job.command.first() else {
         return Ok(());
     };
-    let other = |error: io::Error| Ended::Other(error.to_string());
-    let program = find(program, job.environment)?;
-    let mut command = Command::new(&program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(job.environment.iter().map(|(key, value)| (key, value)));
-    command.process_group(0);
+    let other = |error: Error| Ended::Other(error.to_string());
+    let program = find(program, job.environment).map_err(Ended::Other)?;
+    let not_started = |error: Error| Ended::Other(format!("fork/exec {program}: {error}"));
+    let mut command = Command::new(&program, job.command, job.environment).map_err(not_started)?;
     let mut tees = Vec::new();
     for (path, to_stderr) in [(job.stdout, false), (job.stderr, true)] {
         let Some(path) = path else { continue };
         let (tee, write) = Tee::new(path, to_stderr).map_err(other)?;
-        let stdio = Stdio::from(write);
-        if to_stderr {
-            command.stderr(stdio)
-        } else {
-            command.stdout(stdio)
-        };
+        command.streams.push((write, if to_stderr { 2 } else { 1 }));
         tees.push(tee);
     }
     let signals = Signals::block().map_err(other)?;
-    let started = match namespaces::wanted(job.environment) {
-        true => namespaces::spawn(&mut command, &signals),
-        false => command.spawn().map(|child| child.id()),
-    };
-    let child = started.map_err(|error| {
-        Ended::Other(format!(
-            "fork/exec {}: {}",
-            program.display(),
-            go_text(&error)
-        ))
-    })?;
-    // The write ends of the pipes live in the command.
-    drop(command);
-    let Some(child) = i32::try_from(child).ok().and_then(Pid::from_raw) else {
-        return Err(Ended::Other("the system gave no process id".into()));
-    };
+    // The write ends of the pipes live in the command, which is gone after this.
+    let child = match namespaces::wanted(job.environment) {
+        true => namespaces::spawn(command),
+        false => command.spawn(0, |_| Ok(())),
+    }
+    .map_err(not_started)?;
     supervise(job, child, &signals, &mut tees).map_err(other)?
 }
 
@@ -216,7 +114,7 @@ fn supervise(
     child: Pid,
     signals: &Signals,
     tees: &mut [Tee],
-) -> io::Result<Result<(), Ended>> {
+) -> IoResult<Result<(), Ended>> {
     let mut cancel = Awaited::new(&job.cancel_file, true);
     let mut cut_off = None;
     let mut ended: Option<Result<(), Ended>> = None;
@@ -226,7 +124,7 @@ fn supervise(
                 cut_off = Some(Ended::Cancelled);
             } else if job
                 .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
+                .is_some_and(|deadline| deadline.left().is_zero())
             {
                 cut_off = Some(Ended::TimedOut);
             }
@@ -236,8 +134,9 @@ fn supervise(
             }
         }
         while let Some(signal) = signals.next() {
-            if signal != libc::SIGCHLD && ended.is_none() {
-                forward(child, signal);
+            if signal != Signal::CHILD.as_raw() && ended.is_none() {
+                // Every signal goes to the whole group (T-285), which may have gone already.
+                let _ = send_to_group(child, signal);
             }
         }
         // As the first process of its container the entrypoint inherits orphans; they are laid to rest too.
@@ -254,7 +153,7 @@ fn supervise(
         if let Some(result) = ended.take_if(|_| !open || cut_off.is_some()) {
             // What was written before the end is still in the pipes.
             for tee in tees.iter_mut() {
-                while tee.pipe.as_ref().is_some_and(|pipe| ready(pipe)) {
+                while tee.pipe.as_ref().is_some_and(ready) {
                     tee.pump()?;
                 }
             }
@@ -266,7 +165,7 @@ fn supervise(
         }
         wait_for_events(job, &cancel, signals, tees, ended.is_some())?;
         for tee in tees.iter_mut() {
-            if tee.pipe.as_ref().is_some_and(|pipe| ready(pipe)) {
+            if tee.pipe.as_ref().is_some_and(ready) {
                 tee.pump()?;
             }
         }
@@ -280,90 +179,40 @@ fn wait_for_events(
     signals: &Signals,
     tees: &[Tee],
     ended: bool,
-) -> io::Result<()> {
-    let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+) -> IoResult<()> {
+    let mut fds = vec![signals.as_fd()];
     fds.extend(
         tees.iter()
             .filter_map(|tee| tee.pipe.as_ref())
-            .map(|pipe| PollFd::new(pipe, PollFlags::IN)),
+            .map(AsFd::as_fd),
     );
-    let watch = cancel.watch();
-    if let Some(watch) = &watch {
-        fds.push(PollFd::new(watch, PollFlags::IN));
-    }
+    fds.extend(cancel.watch());
     // A volume may tell nothing of its changes, so the cancel file is looked at each second besides.
     let mut timeout = Duration::from_secs(1);
     if let Some(deadline) = job.deadline.filter(|_| !ended) {
-        timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
+        timeout = timeout.min(deadline.left());
     }
-    let timeout = Timespec {
-        tv_sec: timeout.as_secs() as i64,
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    };
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    readable(&fds, Some(timeout)).map(drop)
 }
 
 fn ready(pipe: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
-    poll(
-        &mut fds,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }),
-    )
-    .is_ok_and(|ready| ready > 0)
-}
-
-/// Every signal goes to the whole group (T-285).
-fn forward(child: Pid, signal: i32) {
-    match Signal::from_named_raw(signal) {
-        Some(signal) => {
-            let _ = kill_process_group(child, signal);
-        }
-        // Real-time signals have no names.
-        None => {
-            // SAFETY: kill takes numbers only; the group is the child's.
-            unsafe { libc::kill(-child.as_raw_nonzero().get(), signal) };
-        }
-    }
+    readable(&[pipe.as_fd()], Some(Duration::ZERO)).unwrap_or(false)
 }
 
 /// The program's file: a name without a slash is looked for in the child's PATH.
-fn find(program: &OsString, environment: &[(OsString, OsString)]) -> Result<PathBuf, Ended> {
-    use std::os::unix::ffi::OsStrExt;
-    let shown = Path::new(program).display();
-    if program.as_bytes().contains(&b'/') {
-        return Ok(PathBuf::from(program));
+pub(crate) fn find(program: &[u8], environment: &[(Vec<u8>, Vec<u8>)]) -> Result<Path, String> {
+    if program.contains(&b'/') {
+        return Ok(Path::new(program));
     }
-    let path = environment
-        .iter()
-        .find(|(key, _)| key == "PATH")
-        .map(|(_, value)| value.as_os_str())
-        .unwrap_or_default();
-    let found = std::env::split_paths(path)
-        .map(|dir| dir.join(program))
-        .find(|file| is_executable(file));
+    let found = variable(environment, "PATH")
+        .unwrap_or_default()
+        .split(|&byte| byte == b':')
+        .map(|dir| Path::new(dir).join(program))
+        .find(fs::is_executable);
     found.ok_or_else(|| {
-        Ended::Other(format!(
-            "exec: \"{shown}\": executable file not found in $PATH"
-        ))
+        format!(
+            "exec: \"{}\": executable file not found in $PATH",
+            Path::new(program)
+        )
     })
-}
-
-fn is_executable(file: &Path) -> bool {
-    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
-/// The system's message in Go's words, lower case and without a number.
-fn go_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    match error.raw_os_error() {
-        Some(libc::ENOEXEC) => "exec format error".into(),
-        _ => text.to_lowercase(),
-    }
 }

@@ -1,15 +1,16 @@
 //! The termination message: a small file through which the step tells the controller about itself.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::Path;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
-use serde::Deserialize;
-use serde_json::Value;
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_with_limit};
 
+use crate::json_value::{Value, take_text};
+use crate::path::Path;
+use crate::system::fs::{self, File};
+use crate::system::{Error, Result as IoResult};
 use crate::{base64_text, json, log::log};
 
 pub(crate) const TASK_RESULT: i64 = 1;
@@ -20,7 +21,7 @@ pub(crate) const TASK_ARTIFACTS: i64 = 6;
 
 /// What the kubelet keeps of a message; a longer one is an error (T-304).
 const LIMIT: usize = 4096;
-const MAX_DECOMPRESSED: u64 = 128 * 1024;
+const MAX_DECOMPRESSED: usize = 128 * 1024;
 const COMPRESSED: &[u8] = b"tknz:";
 
 pub(crate) const TOO_LONG: &str =
@@ -47,7 +48,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) enum WriteError {
     TooLong,
-    Io(io::Error),
+    Io(Error),
 }
 
 /// Adds entries to the message. The file is rewritten in place: the kubelet has mounted this very file (T-303).
@@ -65,16 +66,12 @@ pub(crate) fn append(path: &Path, entries: Vec<Entry>, compress: bool) -> Result
                 Vec::new()
             }
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(WriteError::Io(error)),
     };
     all.extend(entries);
     let plain = encode(&all);
-    let compressed = if compress {
-        Some(deflate(plain.as_bytes()).map_err(WriteError::Io)?)
-    } else {
-        None
-    };
+    let compressed = compress.then(|| deflate(plain.as_bytes()));
     let output = match &compressed {
         Some(compressed) if compressed.len() < plain.len() => compressed,
         _ => plain.as_bytes(),
@@ -82,14 +79,10 @@ pub(crate) fn append(path: &Path, entries: Vec<Entry>, compress: bool) -> Result
     if output.len() > LIMIT {
         return Err(WriteError::TooLong);
     }
-    let write = || -> io::Result<()> {
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
+    let write = || -> IoResult<()> {
+        let file = File::create(path, 0o666)?;
         file.write_all(output)?;
-        file.sync_all()
+        file.sync()
     };
     write().map_err(WriteError::Io)
 }
@@ -111,56 +104,49 @@ fn encode(entries: &[Entry]) -> String {
     out
 }
 
-fn deflate(json: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(json)?;
+fn deflate(json: &[u8]) -> Vec<u8> {
+    const SMALLEST: u8 = 9;
     let mut out = COMPRESSED.to_vec();
-    out.extend_from_slice(base64_text::encode_unpadded(&encoder.finish()?).as_bytes());
-    Ok(out)
+    out.extend_from_slice(
+        base64_text::encode_unpadded(&compress_to_vec(json, SMALLEST)).as_bytes(),
+    );
+    out
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
-    #[derive(Deserialize)]
-    struct Raw {
-        #[serde(default)]
-        key: String,
-        #[serde(default)]
-        value: String,
-        #[serde(default, rename = "type")]
-        kind: Value,
-    }
     let plain = match bytes.strip_prefix(COMPRESSED) {
         Some(encoded) => {
             let deflated = base64_text::decode_unpadded(encoded)?;
-            let mut plain = Vec::new();
-            let mut decoder = DeflateDecoder::new(&deflated[..]).take(MAX_DECOMPRESSED + 1);
-            decoder
-                .read_to_end(&mut plain)
-                .map_err(|error| format!("flate decompress: {error}"))?;
-            if plain.len() as u64 > MAX_DECOMPRESSED {
-                return Err(format!(
-                    "decompressed termination message exceeds {MAX_DECOMPRESSED} byte limit"
-                ));
-            }
-            plain
+            decompress_to_vec_with_limit(&deflated, MAX_DECOMPRESSED).map_err(
+                |error| match error.status {
+                    TINFLStatus::HasMoreOutput => format!(
+                        "decompressed termination message exceeds {MAX_DECOMPRESSED} byte limit"
+                    ),
+                    status => format!("flate decompress: {status:?}"),
+                },
+            )?
         }
         None => bytes.to_vec(),
     };
-    let raw: Vec<Raw> = serde_json::from_slice(&plain).map_err(|error| error.to_string())?;
-    Ok(raw
-        .into_iter()
-        .map(|raw| Entry {
-            key: raw.key.into_bytes(),
-            value: raw.value.into_bytes(),
-            kind: kind(&raw.kind),
+    let entry = |value: Value| {
+        let mut members = value.into_members()?;
+        Ok(Entry {
+            key: take_text(&mut members, "key")?.into_bytes(),
+            value: take_text(&mut members, "value")?.into_bytes(),
+            kind: members.get("type").map_or(0, kind),
         })
-        .collect())
+    };
+    Value::parse(&plain)?
+        .into_items()?
+        .into_iter()
+        .map(entry)
+        .collect()
 }
 
 /// Old entrypoints wrote names for numbers (T-301).
 fn kind(value: &Value) -> i64 {
     match value {
-        Value::Number(number) => number.as_i64().unwrap_or(10),
+        Value::Number(number) => number.parse().unwrap_or(10),
         Value::String(name) => match name.as_str() {
             "TaskRunResult" => TASK_RESULT,
             "InternalTektonResult" => INTERNAL,
@@ -176,7 +162,13 @@ fn kind(value: &Value) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
+
+    fn ours(path: &std::path::Path) -> Path {
+        Path::new(path.as_os_str().as_encoded_bytes())
+    }
 
     fn entry(key: &str, value: &str) -> Entry {
         Entry {
@@ -197,7 +189,7 @@ mod tests {
         )
         .unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
-        append(&path, vec![entry("new", "<2>")], false).unwrap();
+        append(&ours(&path), vec![entry("new", "<2>")], false).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,
@@ -212,19 +204,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("termination");
         let frame = encode(&[entry("k", "")]).len();
-        append(&path, vec![entry("k", &"x".repeat(LIMIT - frame))], false).unwrap();
+        append(
+            &ours(&path),
+            vec![entry("k", &"x".repeat(LIMIT - frame))],
+            false,
+        )
+        .unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 4096);
         fs::write(&path, "").unwrap();
         assert!(matches!(
             append(
-                &path,
+                &ours(&path),
                 vec![entry("k", &"x".repeat(LIMIT - frame + 1))],
                 false
             ),
             Err(WriteError::TooLong)
         ));
         assert!(matches!(
-            append(&path, vec![entry("k", &"<".repeat(700))], false),
+            append(&ours(&path), vec![entry("k", &"<".repeat(700))], false),
             Err(WriteError::TooLong)
         ));
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
@@ -235,12 +232,12 @@ mod tests {
         // T-305
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("termination");
-        append(&path, vec![entry("k", "v")], true).unwrap();
+        append(&ours(&path), vec![entry("k", "v")], true).unwrap();
         assert!(fs::read(&path).unwrap().starts_with(b"["));
-        append(&path, vec![entry("long", &"abc".repeat(5000))], true).unwrap();
+        append(&ours(&path), vec![entry("long", &"abc".repeat(5000))], true).unwrap();
         let written = fs::read(&path).unwrap();
         assert!(written.starts_with(COMPRESSED) && !written.ends_with(b"="));
-        append(&path, vec![entry("more", "x")], true).unwrap();
+        append(&ours(&path), vec![entry("more", "x")], true).unwrap();
         let read = parse(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(
             read.iter()
@@ -248,7 +245,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [1, 15000, 1]
         );
-        let bomb = deflate(&vec![b' '; 200_000]).unwrap();
+        let bomb = deflate(&[b' '; 200_000]);
         assert!(parse(&bomb).unwrap_err().contains("131072"));
     }
 }

@@ -1,21 +1,21 @@
 //! Waiting for files by inotify: the next step starts the moment the one before says so.
 
-use std::fs;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use alloc::format;
+use alloc::vec;
+use core::time::Duration;
 
 use crate::log::log;
-use crate::supervise::Signals;
+use crate::path::Path;
+use crate::system::fs;
+use crate::system::fs::inotify::{self, CreateFlags, WatchFlags};
+use crate::system::process::{Signal, exit};
+use crate::system::signals::Signals;
+use crate::system::{AsFd, BorrowedFd, OwnedFd, Result, read, readable};
 
 /// A file to wait for, and the eyes on it.
 #[derive(Debug)]
 pub(crate) struct Awaited {
-    file: PathBuf,
+    file: Path,
     with_content: bool,
     watch: Option<OwnedFd>,
 }
@@ -32,53 +32,45 @@ pub(crate) enum Seen {
 impl Awaited {
     pub(crate) fn new(file: &Path, with_content: bool) -> Awaited {
         let mut awaited = Awaited {
-            file: file.to_owned(),
+            file: file.clone(),
             with_content,
             watch: None,
         };
         match awaited.open() {
             Ok(watch) => awaited.watch = Some(watch),
-            Err(error) => log(&format!(
-                "watching {}: {error}; looking once a second",
-                file.display()
-            )),
+            Err(error) => log(&format!("watching {file}: {error}; looking once a second")),
         }
         awaited
     }
 
     /// Watches every existing directory on the way to the file: volumes may be mounted, and their content be swapped
     /// through a symbolic link, at any of them.
-    fn open(&self) -> io::Result<OwnedFd> {
+    fn open(&self) -> Result<OwnedFd> {
         let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let events = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::MODIFY;
-        let parent = self.file.parent().unwrap_or(Path::new("/"));
-        match inotify::add_watch(&watch, parent, events) {
-            Ok(_) => {}
-            Err(_) => {
-                let existing = parent
-                    .ancestors()
-                    .find(|dir| dir.is_dir())
-                    .unwrap_or(Path::new("/"));
-                inotify::add_watch(&watch, existing, events)?;
+        let mut dir = self.file.parent().unwrap_or_else(|| Path::from("/"));
+        while let Err(error) = inotify::add_watch(&watch, dir.as_bytes(), events) {
+            if dir.as_bytes() == b"/" {
+                return Err(error.into());
             }
+            let above = dir.parent().filter(|above| !above.is_empty());
+            dir = above.unwrap_or_else(|| Path::from("/"));
         }
         Ok(watch)
     }
 
     /// Looks, after having been woken or for the first time.
-    pub(crate) fn look(&mut self) -> io::Result<Seen> {
+    pub(crate) fn look(&mut self) -> Result<Seen> {
         self.drain();
         match fs::metadata(&self.file) {
-            Ok(meta) if !self.with_content || meta.len() > 0 => return Ok(Seen::File),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(meta) if !self.with_content || meta.length > 0 => return Ok(Seen::File),
+            Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }
-        let mut error = self.file.clone().into_os_string();
-        error.push(".err");
-        Ok(if Path::new(&error).exists() {
+        Ok(if fs::exists(&self.file.with(".err")) {
             Seen::Error
         } else {
             Seen::Nothing
@@ -92,13 +84,13 @@ impl Awaited {
 
     fn drain(&mut self) {
         if let Some(watch) = &self.watch {
-            let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-            while rustix::io::read(watch, &mut buffer).is_ok_and(|(read, _)| !read.is_empty()) {}
+            let mut buffer = [0u8; 4096];
+            while read(watch, &mut buffer).is_ok_and(|length| length > 0) {}
         }
     }
 
     /// Blocks until the file, or its error, is there.
-    pub(crate) fn wait(&mut self) -> io::Result<Seen> {
+    pub(crate) fn wait(&mut self) -> Result<Seen> {
         // As the first process of a container it would otherwise ignore what asks it to stop.
         let signals = Signals::block()?;
         loop {
@@ -109,29 +101,16 @@ impl Awaited {
                     return Ok(seen);
                 }
             }
-            let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
-            fds.extend(
-                self.watch
-                    .as_ref()
-                    .map(|watch| PollFd::new(watch, PollFlags::IN)),
-            );
+            let mut fds = vec![signals.as_fd()];
+            fds.extend(self.watch());
             // Some file systems tell nothing; a look each second costs nothing either.
-            match poll(
-                &mut fds,
-                Some(&Timespec {
-                    tv_sec: 1,
-                    tv_nsec: 0,
-                }),
-            ) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            readable(&fds, Some(Duration::from_secs(1)))?;
             while let Some(signal) = signals.next() {
-                if matches!(
-                    signal,
-                    libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP
-                ) {
-                    std::process::exit(128 + signal);
+                if [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]
+                    .iter()
+                    .any(|stop| stop.as_raw() == signal)
+                {
+                    exit(128 + signal);
                 }
             }
         }

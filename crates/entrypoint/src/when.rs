@@ -1,28 +1,38 @@
 //! A step's own conditions (T-295, T-296).
 
-use serde::Deserialize;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::cel;
+use crate::json_value::{Value, take_text};
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct When {
     pub(crate) input: String,
     pub(crate) operator: String,
-    #[serde(deserialize_with = "null_as_empty")]
     pub(crate) values: Vec<String>,
     pub(crate) cel: String,
-}
-
-fn null_as_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 pub(crate) fn parse(json: &str) -> Result<Vec<When>, String> {
     if json.is_empty() {
         return Ok(Vec::new());
     }
-    serde_json::from_str(json).map_err(|error| error.to_string())
+    let one = |value: Value| {
+        let mut members = value.into_members()?;
+        Ok(When {
+            input: take_text(&mut members, "input")?,
+            operator: take_text(&mut members, "operator")?,
+            values: members.remove("values").unwrap_or_default().into_texts()?,
+            cel: take_text(&mut members, "cel")?,
+        })
+    };
+    Value::parse(json.as_bytes())?
+        .into_items()?
+        .into_iter()
+        .map(one)
+        .collect()
 }
 
 /// Whether the step may run: CEL expressions are asked first.
@@ -80,7 +90,7 @@ mod tests {
             (r#"[{"cel":"'a' == 'a'"}]"#, Ok(true)),
             (
                 r#"[{"cel":"'a'"}]"#,
-                Err("the CEL expression 'a' is not evaluated to a boolean".to_owned()),
+                Err("the CEL expression 'a' is not evaluated to a boolean".into()),
             ),
         ];
         for (json, expected) in cases {

@@ -5,6 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+/// This crate's own build, or, where the cli's tests include this file, the one that is shipped.
+const PROGRAM: &str = match option_env!("TEKTITE_ENTRYPOINT") {
+    Some(shipped) => shipped,
+    None => option_env!("CARGO_BIN_EXE_entrypoint").expect("cargo builds the program first"),
+};
+
 fn secret(root: &Path, name: &str, data: &[(&str, &str)]) {
     let dir = root.join("creds-secrets").join(name);
     fs::create_dir_all(&dir).unwrap();
@@ -16,7 +22,7 @@ fn secret(root: &Path, name: &str, data: &[(&str, &str)]) {
 fn run(root: &Path, flags: &[&str]) -> Output {
     fs::create_dir_all(root.join("creds")).unwrap();
     fs::create_dir_all(root.join("home")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_entrypoint"))
+    Command::new(PROGRAM)
         .arg("-tekton_root")
         .arg(root)
         .arg("-termination_path")

@@ -28,6 +28,12 @@ mod base64_lite {
     }
 }
 
+/// This crate's own build, or, where the cli's tests include this file, the one that is shipped.
+const PROGRAM: &str = match option_env!("TEKTITE_ENTRYPOINT") {
+    Some(shipped) => shipped,
+    None => option_env!("CARGO_BIN_EXE_entrypoint").expect("cargo builds the program first"),
+};
+
 struct Pod {
     dir: tempfile::TempDir,
 }
@@ -64,7 +70,7 @@ impl Pod {
     }
 
     fn bare(&self, flags: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_entrypoint"));
+        let mut command = Command::new(PROGRAM);
         command.arg("-tekton_root").arg(self.dir.path());
         command.arg("-post_file").arg(self.path("run/0/out"));
         command
@@ -743,7 +749,7 @@ fn a_hermetic_step_sees_no_network() {
 fn subcommands_prepare_the_pod() {
     // T-225, T-226, T-227, T-255, T-270, T-271
     let pod = Pod::new();
-    let program = Path::new(env!("CARGO_BIN_EXE_entrypoint"));
+    let program = Path::new(PROGRAM);
     let copy = pod.path("bin");
     let run = |arguments: &[&str]| {
         Command::new(program)
@@ -826,7 +832,7 @@ fn results_for_a_sidecars_log_are_printed_when_the_steps_are_done() {
     fs::write(pod.path("steps/step-a/results/r"), "s").unwrap();
     fs::write(pod.path("results/one"), "v").unwrap();
     let program = pod.path("sidecarlogresults");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_entrypoint"), &program).unwrap();
+    std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
     let mut child = Command::new(&program)
         .args([
             "-tekton_root",
@@ -860,7 +866,7 @@ fn the_nop_program_ends_at_once_or_when_told() {
     // T-328
     let pod = Pod::new();
     let nop = pod.path("nop");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_entrypoint"), &nop).unwrap();
+    std::os::unix::fs::symlink(PROGRAM, &nop).unwrap();
     assert_eq!(code(&Command::new(&nop).output().unwrap()), 0);
     let mut child = Command::new(&nop)
         .arg("tekton_run_indefinitely")
