@@ -76,10 +76,7 @@ fn init(
     if let Some(steps) = flags.debug_scripts {
         debug::place_scripts(flags, steps)?;
     }
-    flags
-        .working_dirs
-        .iter()
-        .try_for_each(make_working_dir)
+    flags.working_dirs.iter().try_for_each(make_working_dir)
 }
 
 fn names(steps: &[Vec<u8>]) -> Vec<String> {

@@ -29,9 +29,12 @@ mod base64_lite {
 }
 
 /// This crate's own build, or, where the cli's tests include this file, the one that is shipped.
-const PROGRAM: &str = match option_env!("TEKTITE_ENTRYPOINT") {
-    Some(shipped) => shipped,
-    None => option_env!("CARGO_BIN_EXE_entrypoint").expect("cargo builds the program first"),
+const PROGRAM: &str = match (
+    option_env!("TEKTITE_ENTRYPOINT"),
+    option_env!("CARGO_BIN_EXE_entrypoint"),
+) {
+    (Some(program), _) | (None, Some(program)) => program,
+    (None, None) => panic!("cargo builds the program before its tests"),
 };
 
 struct Pod {
