@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -104,6 +105,103 @@ async fn acknowledged_objects_survive_and_interrupted_runs_end() {
     );
 }
 
+/// Two tasks that share a provisioned claim, the second with a sidecar that ignores being asked to stop.
+const PIPELINE_RUN: &str = r#"
+apiVersion: tekton.dev/v1
+kind: PipelineRun
+metadata: {name: NAME}
+spec:
+  pipelineSpec:
+    workspaces: [{name: w}]
+    tasks:
+    - name: a
+      workspaces: [{name: w}]
+      taskSpec:
+        workspaces: [{name: w}]
+        steps:
+        - {name: s, image: host, computeResources: {limits: {memory: 64Mi}}, script: "echo x > $(workspaces.w.path)/f; sleep SECONDS"}
+    - name: b
+      runAfter: [a]
+      workspaces: [{name: w}]
+      taskSpec:
+        workspaces: [{name: w}]
+        sidecars: [{name: side, image: host, script: "sleep 1000"}]
+        steps: [{name: s, image: host, script: "cat $(workspaces.w.path)/f; sleep SECONDS"}]
+  workspaces:
+  - name: w
+    volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}
+"#;
+
+/// Names of what a directory holds.
+fn entries(directory: &std::path::Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Kills strike while pods start, claims are provisioned and runs are deleted.
+#[test]
+fn pods_claims_and_deletions_come_through_kills_and_nothing_of_them_is_left() {
+    const TEST: &str = "pods_claims_and_deletions_come_through_kills_and_nothing_of_them_is_left";
+    if !support::has("kubectl") {
+        return support::skip(
+            TEST,
+            "no kubectl on this machine (Debian: kubernetes-client)",
+        );
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut kept = BTreeSet::new();
+    let mut deleted = BTreeSet::new();
+    for round in 0..4u64 {
+        let mut up = Up::start_in(directory.path(), &[]);
+        for i in 0..3u64 {
+            let name = format!("run-{round}-{i}");
+            let seconds = ["0", "0.2", "1"][(i % 3) as usize];
+            let manifest = PIPELINE_RUN
+                .replace("NAME", &name)
+                .replace("SECONDS", seconds);
+            up.kubectl_with(&["create", "-f", "-"], &manifest);
+            kept.insert(name);
+            std::thread::sleep(Duration::from_millis(37 * round));
+        }
+        let victim = format!("run-{round}-{}", round % 3);
+        up.kubectl(&["delete", "pr", &victim, "--wait=false"]);
+        kept.remove(&victim);
+        deleted.insert(victim);
+        up.kill();
+        std::mem::forget(up);
+    }
+    let up = Up::start_in(directory.path(), &[]);
+    let names = |what: &str| -> BTreeSet<String> {
+        let list = up.kubectl(&["get", what, "-o", "jsonpath={.items[*].metadata.name}"]);
+        list.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(names("pr"), kept);
+    for name in &kept {
+        let run = format!("pr/{name}");
+        up.kubectl(&["wait", &run, "--for=condition=Succeeded", "--timeout=60s"]);
+    }
+    up.kubectl(&["delete", "pr", "--all"]);
+    let limit = Duration::from_secs(90);
+    eventually("what the runs owned is gone", limit, || {
+        names("taskruns,pods,pvc,pv,statefulsets")
+            .is_empty()
+            .then_some(())
+    });
+    eventually("the volumes are gone", limit, || {
+        entries(&directory.path().join("volumes"))
+            .is_empty()
+            .then_some(())
+    });
+    let path = directory.path().display().to_string();
+    drop(up);
+    eventually("no process is left", Duration::from_secs(20), || {
+        support::processes_naming(&path).is_empty().then_some(())
+    });
+    assert_eq!(support::mounts_naming(&path), Vec::<String>::new());
+}
+
 #[test]
 fn a_second_up_on_the_same_directory_refuses() {
     let up = Up::start(&[]);
@@ -119,6 +217,8 @@ fn a_second_up_on_the_same_directory_refuses() {
         said.contains(&up.directory.display().to_string()),
         "it does not say which directory: {said}"
     );
+    let process = format!("process {}", up.child.id());
+    assert!(said.contains(&process), "it does not say who: {said}");
     assert!(
         fs::metadata(up.kubeconfig()).is_ok(),
         "the first one goes on"

@@ -1,6 +1,7 @@
 //! One pod: a worker that hears what happens, decides, and acts.
 
 pub(crate) mod events;
+mod mount_retry;
 pub(crate) mod prepare;
 pub(crate) mod probe;
 pub(crate) mod record;

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::mount_retry::MountRetry;
 use super::prepare::{self, Prepared};
 use super::record::{self, Record};
 use super::start::{StartFailure, Started, start};
@@ -102,6 +103,7 @@ pub(crate) struct Worker {
     prepared: Option<Prepared>,
     preparing: bool,
     prepare_again: Option<Instant>,
+    mount_retry: MountRetry,
     has_sandbox: bool,
     bound: bool,
     published: Option<PodStatus>,
@@ -179,6 +181,7 @@ impl Worker {
             prepared: None,
             preparing: false,
             prepare_again: None,
+            mount_retry: MountRetry::default(),
             writing: false,
             write_after: Instant::now() + QUIET,
             deadline: None,
@@ -373,9 +376,12 @@ impl Worker {
                 self.prepared = Some(prepared);
             }
             Err(reason) => {
-                tracing::warn!(pod = %self.pod.name_any(), %reason, "cannot prepare a pod; trying again");
-                self.event("Warning", "FailedMount", &reason, None);
-                self.prepare_again = Some(Instant::now() + Duration::from_millis(500));
+                let (wait, tell) = self.mount_retry.failed(&reason);
+                if tell {
+                    tracing::warn!(pod = %self.pod.name_any(), %reason, "cannot prepare a pod; trying again");
+                    self.event("Warning", "FailedMount", &reason, None);
+                }
+                self.prepare_again = Some(Instant::now() + wait);
             }
         }
     }
