@@ -15,12 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A place where an ordinary user can run the binary, and the user.
 struct User {
     place: tempfile::TempDir,
-    id: Option<u32>,
+    /// User and group; `None` for those of the test.
+    id: Option<(u32, u32)>,
 }
 
 impl User {
     /// The user of the test, or another one if that is root.
-    fn new(test: &str, id: u32) -> Option<Self> {
+    fn new(test: &str, id: (u32, u32)) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
         if is_root && !has("setpriv") {
             skip(test, "setpriv is missing");
@@ -70,11 +71,11 @@ impl User {
         let program = self.path("tektite");
         let mut command = match self.id {
             None => Command::new(program),
-            Some(id) => {
+            Some((uid, gid)) => {
                 let mut command = Command::new("setpriv");
                 command
-                    .arg(format!("--reuid={id}"))
-                    .arg(format!("--regid={id}"))
+                    .arg(format!("--reuid={uid}"))
+                    .arg(format!("--regid={gid}"))
                     .args(["--clear-groups", "--inh-caps=-all", "--"])
                     .arg(program);
                 command
@@ -167,7 +168,7 @@ fn signal(pid: u32, signal: rustix::process::Signal) {
 #[test]
 fn files_that_the_user_may_not_touch_are_removed_all_the_same() {
     const TEST: &str = "files_that_the_user_may_not_touch_are_removed_all_the_same";
-    let Some(user) = User::new(TEST, 65_534) else {
+    let Some(user) = User::new(TEST, (65_534, 65_534)) else {
         return;
     };
     let script = "mkdir -p /scratch/a/b /root/c && touch /scratch/a/b/f /tmp/x\nchmod 000 /scratch/a/b /root/c; chmod 555 /scratch/a";
@@ -182,7 +183,7 @@ fn files_that_the_user_may_not_touch_are_removed_all_the_same() {
 #[test]
 fn what_the_kernel_does_not_permit_is_said_in_exactly_one_warning() {
     const TEST: &str = "what_the_kernel_does_not_permit_is_said_in_exactly_one_warning";
-    let Some(user) = User::new(TEST, 65_534) else {
+    let Some(user) = User::new(TEST, (65_534, 65_534)) else {
         return;
     };
     let manifest = fs::read_to_string(root().join("examples/fan-out/fan-out.yaml"))
@@ -201,7 +202,7 @@ fn what_the_kernel_does_not_permit_is_said_in_exactly_one_warning() {
 #[test]
 fn a_directory_of_the_user_is_a_workspace() {
     const TEST: &str = "a_directory_of_the_user_is_a_workspace";
-    let Some(user) = User::new(TEST, 65_534) else {
+    let Some(user) = User::new(TEST, (65_534, 65_534)) else {
         return;
     };
     let task = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: t}\nspec:\n  workspaces: [{name: w}, {name: e}]\n  steps:\n  - name: go\n    image: host\n    script: |\n      #!/bin/sh\n      set -e\n      touch /tmp/x $HOME/x $(workspaces.e.path)/x\n      echo made > $(workspaces.w.path)/made\n";
@@ -220,7 +221,7 @@ fn a_directory_of_the_user_is_a_workspace() {
 fn a_run_that_is_stopped_or_killed_leaves_nothing() {
     const TEST: &str = "a_run_that_is_stopped_or_killed_leaves_nothing";
     use rustix::process::Signal;
-    let mut users: Vec<User> = User::new(TEST, 65_534).into_iter().collect();
+    let mut users: Vec<User> = User::new(TEST, (65_534, 65_534)).into_iter().collect();
     if users.is_empty() {
         return;
     }
@@ -228,7 +229,7 @@ fn a_run_that_is_stopped_or_killed_leaves_nothing() {
     users.extend(
         rustix::process::geteuid()
             .is_root()
-            .then(|| User::new(TEST, 0))
+            .then(|| User::new(TEST, (0, 0)))
             .flatten(),
     );
     for user in users {
@@ -269,7 +270,7 @@ fn a_run_that_is_stopped_or_killed_leaves_nothing() {
 fn what_two_killed_processes_left_goes_with_the_next_run() {
     const TEST: &str = "what_two_killed_processes_left_goes_with_the_next_run";
     use rustix::process::Signal;
-    let Some(user) = User::new(TEST, 65_534) else {
+    let Some(user) = User::new(TEST, (65_534, 65_534)) else {
         return;
     };
     let marker = format!("{}", user.path("twice").display()).replace('/', "_");
@@ -309,7 +310,7 @@ fn a_machine_without_user_namespaces_is_exit_code_3_with_what_to_do() {
     if !has("unshare") || !has("setpriv") {
         return skip(TEST, "unshare or setpriv is missing");
     }
-    let Some(user) = User::new(TEST, 65_534) else {
+    let Some(user) = User::new(TEST, (65_534, 65_534)) else {
         return;
     };
     if user.id.is_none() {
@@ -348,7 +349,7 @@ fn a_machine_without_user_namespaces_is_exit_code_3_with_what_to_do() {
 /// A user with subordinate ids, removed with them when dropped.
 struct Account {
     name: String,
-    id: u32,
+    id: (u32, u32),
 }
 
 impl Account {
@@ -372,7 +373,11 @@ impl Account {
         let id = passwd
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{name}:x:")))
-            .and_then(|rest| rest.split(':').next()?.parse().ok())
+            .and_then(|rest| {
+                let (uid, gid) = rest.split_once(':')?;
+                // newuidmap wants the account's own group.
+                Some((uid.parse().ok()?, gid.split(':').next()?.parse().ok()?))
+            })
             .expect("the account");
         Some(Self { name, id })
     }
@@ -423,7 +428,7 @@ fn subordinate_ids_give_containers_their_users_and_leave_no_files_of_theirs() {
 #[test]
 fn the_examples_run_as_an_ordinary_user() {
     const TEST: &str = "the_examples_run_as_an_ordinary_user";
-    let Some(user) = User::new(TEST, 65_534) else {
+    let Some(user) = User::new(TEST, (65_534, 65_534)) else {
         return;
     };
     let copied = Command::new("cp")
