@@ -97,7 +97,6 @@ mod tests {
 
     #[test]
     fn errors_speak_as_go_does() {
-        // T-286
         assert_eq!(
             Error::from(Errno::NOENT).to_string(),
             "no such file or directory"
