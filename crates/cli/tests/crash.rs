@@ -179,8 +179,23 @@ fn pods_claims_and_deletions_come_through_kills_and_nothing_of_them_is_left() {
     };
     assert_eq!(names("pr"), kept);
     for name in &kept {
-        let run = format!("pr/{name}");
-        up.kubectl(&["wait", &run, "--for=condition=Succeeded", "--timeout=60s"]);
+        // It goes on to its end, or fails and says why.
+        let end = "jsonpath={.status.conditions[0].status} {.status.conditions[0].reason}";
+        let mut seen = String::new();
+        let start = std::time::Instant::now();
+        while !(seen.starts_with("True ") || seen.starts_with("False ")) {
+            if start.elapsed() > Duration::from_secs(120) {
+                let runs = up.kubectl(&["get", "pr,tr,pods,pvc", "-o", "wide"]);
+                panic!("{name} never ended ({seen}):\n{runs}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            seen = up.kubectl(&["get", "pr", name, "-o", end]);
+        }
+        let (status, reason) = seen.split_once(' ').unwrap_or_default();
+        assert!(
+            status == "True" || !reason.is_empty(),
+            "{name} failed with no reason"
+        );
     }
     up.kubectl(&["delete", "pr", "--all"]);
     let limit = Duration::from_secs(90);
