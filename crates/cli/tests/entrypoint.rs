@@ -3,6 +3,8 @@
 // Whole steps again, with the program of the other build: its own start, allocator and link.
 #[path = "../../entrypoint/tests/credentials.rs"]
 mod credentials;
+#[path = "../../entrypoint/tests/masking.rs"]
+mod masking;
 #[path = "../../entrypoint/tests/steps.rs"]
 mod steps;
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use crate::credentials::Wanted;
 use crate::duration;
+use crate::mask::Sources;
 use crate::path::Path;
 
 /// Everything the program was told.
@@ -44,6 +45,8 @@ pub(crate) struct Flags {
     pub(crate) exec: bool,
     /// Ours: write the debug scripts for so many steps.
     pub(crate) debug_scripts: Option<usize>,
+    /// Ours: where the step sees secrets; each may be given several times.
+    pub(crate) secrets: Sources,
     /// What is left: a subcommand and its arguments.
     pub(crate) rest: Vec<Vec<u8>>,
 }
@@ -75,6 +78,7 @@ impl Default for Flags {
             working_dirs: Vec::new(),
             exec: false,
             debug_scripts: None,
+            secrets: Sources::default(),
             rest: Vec::new(),
         }
     }
@@ -186,7 +190,7 @@ impl Flags {
     }
 
     fn known(&self, name: &str) -> bool {
-        const KNOWN: [&str; 16] = [
+        const KNOWN: [&str; 18] = [
             "entrypoint",
             "wait_file",
             "post_file",
@@ -203,6 +207,8 @@ impl Flags {
             "script_file",
             "step_names",
             "working_dirs",
+            "mask_env",
+            "mask_file",
         ];
         KNOWN.contains(&name)
     }
@@ -226,6 +232,8 @@ impl Flags {
             "script_file" => self.script_file = path(value),
             "step_names" => self.step_names = list(value),
             "working_dirs" => self.working_dirs = paths(value),
+            "mask_env" => self.secrets.variables.push(value),
+            "mask_file" => self.secrets.files.push(Path::new(value)),
             _ => {}
         }
     }

@@ -2,11 +2,13 @@
 //! controller rely on.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::flags::{Flags, TERMINATION_MESSAGE};
 use crate::log::log;
+use crate::mask::Search;
 use crate::path::Path;
 use crate::supervise::{self, Ended, Job};
 use crate::system::clock::Instant;
@@ -15,7 +17,7 @@ use crate::system::{Error, fs};
 use crate::termination::{self, Entry, WriteError};
 use crate::wait::{Awaited, Seen};
 use crate::when::{self, When};
-use crate::{artifacts, clock, debug, step_results};
+use crate::{artifacts, clock, debug, mask, step_results};
 
 /// Why the step did not succeed.
 #[derive(Debug)]
@@ -141,11 +143,15 @@ fn run(
         .timeout
         .map(|(_, length)| length)
         .filter(|length| !length.is_zero());
+    // Now, not at the start: a Secret may have been replaced while the step waited.
+    let values = flags.secrets.read(environment);
+    let secrets = Rc::new(Search::of_values(values.iter().map(Vec::as_slice)));
     let job = Job {
         command,
         environment,
         stdout: flags.stdout_path.as_ref(),
         stderr: flags.stderr_path.as_ref(),
+        secrets: &secrets,
         deadline: timeout.and_then(|length| Instant::now().checked_add(length)),
         cancel_file: flags.root.join("downward/cancel"),
     };
@@ -153,7 +159,8 @@ fn run(
         Ended::Exit(code) => Failure::Exit(code),
         Ended::TimedOut => Failure::TimedOut,
         Ended::Cancelled => Failure::Cancelled,
-        Ended::Other(message) => Failure::Other(message),
+        // It may name the command, and variables have been put into that.
+        Ended::Other(message) => Failure::Other(mask::text(&secrets, &message)),
     })
 }
 

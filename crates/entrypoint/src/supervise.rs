@@ -1,6 +1,7 @@
 //! The child: started in a process group of its own, forwarded every signal, cut off by timeout or cancellation.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,15 +9,15 @@ use core::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, kill_process, wait};
 
+use crate::mask::Search;
 use crate::namespaces;
+use crate::output::{self, Stream};
 use crate::path::Path;
 use crate::system::clock::Instant;
-use crate::system::fs::{self, File};
+use crate::system::fs;
 use crate::system::process::{Command, Signal, variable};
 use crate::system::signals::{Signals, send_to_group};
-use crate::system::{
-    AsFd, Error, OwnedFd, Result as IoResult, pipe, read, readable, stderr, stdout, write_all,
-};
+use crate::system::{AsFd, Error, Result as IoResult, wait_ready};
 use crate::wait::{Awaited, Seen};
 
 /// How the child ended, if it did not succeed.
@@ -37,51 +38,11 @@ pub(crate) struct Job<'a> {
     pub(crate) environment: &'a [(Vec<u8>, Vec<u8>)],
     pub(crate) stdout: Option<&'a Path>,
     pub(crate) stderr: Option<&'a Path>,
+    /// Not to be told in the log.
+    pub(crate) secrets: &'a Rc<Search>,
     pub(crate) deadline: Option<Instant>,
     /// Gets content when the run is cancelled.
     pub(crate) cancel_file: Path,
-}
-
-/// Output that goes to a file as well as to the container's stream (T-290).
-struct Tee {
-    pipe: Option<OwnedFd>,
-    file: File,
-    to_stderr: bool,
-}
-
-impl Tee {
-    fn new(path: &Path, to_stderr: bool) -> IoResult<(Tee, OwnedFd)> {
-        if let Some(parent) = path.parent() {
-            let failed = |error| Error::other(format!("error creating parent directory: {error}"));
-            fs::create_dir_all(&parent).map_err(failed)?;
-        }
-        let file = File::append(path, 0o644)
-            .map_err(|error| Error::other(format!("error opening {path}: {error}")))?;
-        let (read, write) = pipe()?;
-        Ok((
-            Tee {
-                pipe: Some(read),
-                file,
-                to_stderr,
-            },
-            write,
-        ))
-    }
-
-    /// Passes on what is there; forgets the pipe at its end.
-    fn pump(&mut self) -> IoResult<()> {
-        let Some(pipe) = &self.pipe else {
-            return Ok(());
-        };
-        let mut buffer = [0u8; 16 * 1024];
-        let length = read(pipe, &mut buffer)?;
-        if length == 0 {
-            self.pipe = None;
-            return Ok(());
-        }
-        let stream = if self.to_stderr { stderr() } else { stdout() };
-        write_all(stream, &buffer[..length]).and(self.file.write_all(&buffer[..length]))
-    }
 }
 
 pub(crate) fn run(job: &Job<'_>) -> Result<(), Ended> {
@@ -92,13 +53,8 @@ pub(crate) fn run(job: &Job<'_>) -> Result<(), Ended> {
     let program = find(program, job.environment).map_err(Ended::Other)?;
     let not_started = |error: Error| Ended::Other(format!("fork/exec {program}: {error}"));
     let mut command = Command::new(&program, job.command, job.environment).map_err(not_started)?;
-    let mut tees = Vec::new();
-    for (path, to_stderr) in [(job.stdout, false), (job.stderr, true)] {
-        let Some(path) = path else { continue };
-        let (tee, write) = Tee::new(path, to_stderr).map_err(other)?;
-        command.streams.push((write, if to_stderr { 2 } else { 1 }));
-        tees.push(tee);
-    }
+    let mut streams =
+        output::connect(&mut command, [job.stdout, job.stderr], job.secrets).map_err(other)?;
     let signals = Signals::block().map_err(other)?;
     // The write ends of the pipes live in the command, which is gone after this.
     let child = match namespaces::wanted(job.environment) {
@@ -106,18 +62,19 @@ pub(crate) fn run(job: &Job<'_>) -> Result<(), Ended> {
         false => command.spawn(0, |_| Ok(())),
     }
     .map_err(not_started)?;
-    supervise(job, child, &signals, &mut tees).map_err(other)?
+    supervise(job, child, &signals, &mut streams).map_err(other)?
 }
 
 fn supervise(
     job: &Job<'_>,
     child: Pid,
     signals: &Signals,
-    tees: &mut [Tee],
+    streams: &mut [Stream],
 ) -> IoResult<Result<(), Ended>> {
     let mut cancel = Awaited::new(&job.cancel_file, true);
     let mut cut_off = None;
     let mut ended: Option<Result<(), Ended>> = None;
+    let mut passed_on = 0;
     loop {
         if cut_off.is_none() && ended.is_none() {
             if cancel.look().is_ok_and(|seen| seen == Seen::File) {
@@ -149,13 +106,11 @@ fn supervise(
                 });
             }
         }
-        let open = tees.iter().any(|tee| tee.pipe.is_some());
-        if let Some(result) = ended.take_if(|_| !open || cut_off.is_some()) {
+        let awaited = streams.iter().any(Stream::is_awaited);
+        if let Some(result) = ended.take_if(|_| !awaited || cut_off.is_some()) {
             // What was written before the end is still in the pipes.
-            for tee in tees.iter_mut() {
-                while tee.pipe.as_ref().is_some_and(ready) {
-                    tee.pump()?;
-                }
+            for stream in streams.iter_mut() {
+                stream.finish(cut_off.is_some())?;
             }
             return Ok(match (result, cut_off) {
                 // A child that succeeded in spite of it has succeeded.
@@ -163,40 +118,46 @@ fn supervise(
                 (result, _) => result,
             });
         }
-        wait_for_events(job, &cancel, signals, tees, ended.is_some())?;
-        for tee in tees.iter_mut() {
-            if tee.pipe.as_ref().is_some_and(ready) {
-                tee.pump()?;
-            }
+        wait_for_events(job, &cancel, signals, streams, ended.is_some(), passed_on)?;
+        passed_on = 0;
+        for stream in streams.iter_mut() {
+            passed_on += stream.pump()?;
         }
     }
 }
+
+/// After little output there may be more in a moment: it is left to gather, which costs fewer calls of the kernel.
+const LITTLE: usize = 64 * 1024;
+const MOMENT: Duration = Duration::from_micros(300);
 
 /// Blocks until a signal, output, a change of the cancel file or the deadline.
 fn wait_for_events(
     job: &Job<'_>,
     cancel: &Awaited,
     signals: &Signals,
-    tees: &[Tee],
+    streams: &[Stream],
     ended: bool,
+    passed_on: usize,
 ) -> IoResult<()> {
-    let mut fds = vec![signals.as_fd()];
-    fds.extend(
-        tees.iter()
-            .filter_map(|tee| tee.pipe.as_ref())
-            .map(AsFd::as_fd),
-    );
-    fds.extend(cancel.watch());
+    let (mut readable, mut writable) = (vec![signals.as_fd()], vec![]);
+    readable.extend(cancel.watch());
     // A volume may tell nothing of its changes, so the cancel file is looked at each second besides.
     let mut timeout = Duration::from_secs(1);
+    if (1..LITTLE).contains(&passed_on) && !ended {
+        timeout = MOMENT;
+    } else {
+        for (read, write) in streams.iter().map(Stream::wants) {
+            readable.extend(read);
+            writable.extend(write);
+        }
+    }
     if let Some(deadline) = job.deadline.filter(|_| !ended) {
         timeout = timeout.min(deadline.left());
     }
-    readable(&fds, Some(timeout)).map(drop)
-}
-
-fn ready(pipe: &OwnedFd) -> bool {
-    readable(&[pipe.as_fd()], Some(Duration::ZERO)).unwrap_or(false)
+    for patience in streams.iter().filter_map(Stream::patience) {
+        timeout = timeout.min(patience);
+    }
+    wait_ready(&readable, &writable, Some(timeout)).map(drop)
 }
 
 /// The program's file: a name without a slash is looked for in the child's PATH.

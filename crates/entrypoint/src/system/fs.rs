@@ -160,6 +160,20 @@ pub(crate) fn symlink_metadata(path: &Path) -> Result<Metadata> {
     Ok(rustix::fs::lstat(path.as_bytes())?.into())
 }
 
+/// Whether both are one and the same open or opened file.
+pub(crate) fn is_same(a: impl AsFd, b: impl AsFd) -> bool {
+    match (rustix::fs::fstat(a), rustix::fs::fstat(b)) {
+        (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        _ => false,
+    }
+}
+
+/// Whether it is a file on a disk, not a pipe or a terminal.
+pub(crate) fn is_regular(file: impl AsFd) -> bool {
+    rustix::fs::fstat(file)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
 pub(crate) fn is_dir(path: &Path) -> bool {
     metadata(path).is_ok_and(|meta| meta.is_dir)
 }
