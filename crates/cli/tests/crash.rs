@@ -88,16 +88,21 @@ async fn acknowledged_objects_survive_and_interrupted_runs_end() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let (status, reason) = outcome.unwrap_or_else(|| panic!("{name} never ended"));
-        assert!(
-            status == "True" || !reason.is_empty(),
-            "{name} failed with no reason"
-        );
+        // Containers outlive the process, so nothing excuses a failure.
+        assert_eq!((&*status, &*reason), ("True", "Succeeded"), "{name}");
     }
-    let path = directory.path().display().to_string();
+    end(up);
+}
+
+/// Brings the cluster down; nothing may be left of it.
+fn end(up: Up) {
+    let path = up.directory.display().to_string();
     drop(up);
-    eventually("no process is left", Duration::from_secs(20), || {
-        support::processes_naming(&path).is_empty().then_some(())
-    });
+    assert_eq!(
+        support::processes_naming(&path),
+        Vec::<u32>::new(),
+        "processes are left"
+    );
     assert_eq!(
         support::mounts_naming(&path),
         Vec::<String>::new(),
@@ -178,43 +183,86 @@ fn pods_claims_and_deletions_come_through_kills_and_nothing_of_them_is_left() {
         list.split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(names("pr"), kept);
+    let outcome = "jsonpath={.status.conditions[0].status} {.status.conditions[0].reason}";
     for name in &kept {
-        // It goes on to its end, or fails and says why.
-        let end = "jsonpath={.status.conditions[0].status} {.status.conditions[0].reason}";
         let mut seen = String::new();
         let start = std::time::Instant::now();
         while !(seen.starts_with("True ") || seen.starts_with("False ")) {
-            if start.elapsed() > Duration::from_secs(120) {
+            if start.elapsed() > Duration::from_secs(60) {
                 let runs = up.kubectl(&["get", "pr,tr,pods,pvc", "-o", "wide"]);
                 panic!("{name} never ended ({seen}):\n{runs}");
             }
             std::thread::sleep(Duration::from_millis(100));
-            seen = up.kubectl(&["get", "pr", name, "-o", end]);
+            seen = up.kubectl(&["get", "pr", name, "-o", outcome]);
         }
-        let (status, reason) = seen.split_once(' ').unwrap_or_default();
-        assert!(
-            status == "True" || !reason.is_empty(),
-            "{name} failed with no reason"
-        );
+        // Containers outlive the process, so nothing excuses a failure.
+        assert_eq!(seen, "True Succeeded", "{name}");
     }
     up.kubectl(&["delete", "pr", "--all"]);
-    let limit = Duration::from_secs(90);
+    let limit = Duration::from_secs(60);
     eventually("what the runs owned is gone", limit, || {
         names("taskruns,pods,pvc,pv,statefulsets")
             .is_empty()
             .then_some(())
     });
-    eventually("the volumes are gone", limit, || {
-        entries(&directory.path().join("volumes"))
-            .is_empty()
-            .then_some(())
-    });
+    for files in ["volumes", "node/pods"] {
+        let files = directory.path().join(files);
+        eventually("the files of pods and volumes are gone", limit, || {
+            entries(&files).is_empty().then_some(())
+        });
+    }
+    end(up);
+}
+
+/// The machine loses power, as far as processes go: `up` and the launcher die, and then their containers.
+#[tokio::test]
+async fn runs_whose_containers_died_too_say_so_and_others_go_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().display().to_string();
-    drop(up);
-    eventually("no process is left", Duration::from_secs(20), || {
-        support::processes_naming(&path).is_empty().then_some(())
-    });
-    assert_eq!(support::mounts_naming(&path), Vec::<String>::new());
+    let mut up = Up::start_in(directory.path(), &[]);
+    let api = task_runs(client(&up).await);
+    let steps = ["sleep 1000", "true"];
+    for (name, script) in ["running", "ended"].iter().zip(steps) {
+        let run = run(name, &format!("#!/bin/sh\n{script}"));
+        api.create(&PostParams::default(), &run)
+            .await
+            .expect("created");
+    }
+    let begun = |run: &DynamicObject| !run.data["status"]["steps"][0]["running"].is_null();
+    loop {
+        let running = api.get("running").await.expect("it exists");
+        let other = api.get("ended").await.expect("it exists");
+        if begun(&running) && ended(&other).is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for pid in support::processes_naming(&path) {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    }
+    up.kill();
+    std::mem::forget(up);
+    let up = Up::start_in(directory.path(), &[]);
+    let api = task_runs(client(&up).await);
+    let expected = [
+        ("running", "False", "StepFailed"),
+        ("ended", "True", "Succeeded"),
+    ];
+    for (name, status, reason) in expected {
+        let outcome = loop {
+            let run = api.get(name).await.expect("it exists");
+            if let Some(outcome) = ended(&run) {
+                break outcome;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert_eq!((&*outcome.0, &*outcome.1), (status, reason), "{name}");
+    }
+    let run = api.get("running").await.expect("it exists");
+    let step = &run.data["status"]["steps"][0]["terminated"];
+    assert_eq!(step["reason"], "ContainerStatusUnknown", "{step}");
+    assert_eq!(step["exitCode"], 137, "{step}");
+    end(up);
 }
 
 #[test]

@@ -334,10 +334,7 @@ fn nothing_is_left_behind() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let place = temporary.path().to_string_lossy();
     assert_eq!(support::mounts_naming(&place), Vec::<String>::new());
-    // The launcher ends with its last file; the kernel may take a moment to bury it.
-    support::eventually("no process is left", Duration::from_secs(5), || {
-        support::processes_naming(&place).is_empty().then_some(())
-    });
+    assert_eq!(support::processes_naming(&place), Vec::<u32>::new());
     let left: Vec<_> = fs::read_dir(temporary.path())
         .expect("the directory")
         .flatten()

@@ -343,6 +343,49 @@ async fn a_durable_cluster_keeps_its_objects_and_keys_and_is_held_by_one() {
 }
 
 #[tokio::test]
+async fn volumes_whose_claims_went_unseen_go_at_the_next_start() {
+    // K-253
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let durable = || ClusterOptions {
+        data_dir: Some(data.clone()),
+        ..options(dir.path())
+    };
+    let cluster = Cluster::start(durable()).await.unwrap();
+    let claims: Api<PersistentVolumeClaim> = api(&cluster.client());
+    create(&claims, claim("kept")).await;
+    until("the claim is bound", || async {
+        let claim = claims.get("kept").await.unwrap();
+        claim
+            .status
+            .is_some_and(|status| status.phase.as_deref() == Some("Bound"))
+    })
+    .await;
+    let kept = claims.get("kept").await.unwrap().spec.unwrap();
+    let directory = |name: &str| data.join("volumes").join(name);
+    let lost = json!({
+        "metadata": {"name": "pvc-lost", "annotations": {"pv.kubernetes.io/provisioned-by": "tektite.dev/directory"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "standard",
+            "persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": directory("pvc-lost")}},
+    });
+    let volumes: Api<PersistentVolume> = Api::all(cluster.client());
+    create(&volumes, lost).await;
+    cluster.shutdown().await;
+    for name in ["pvc-lost", "pvc-unwritten", "other"] {
+        fs::create_dir(directory(name)).unwrap();
+    }
+    let cluster = Cluster::start(durable()).await.unwrap();
+    let volumes: Api<PersistentVolume> = Api::all(cluster.client());
+    until("the volume went", || gone(&volumes, "pvc-lost")).await;
+    for name in ["pvc-lost", "pvc-unwritten"] {
+        until("its directory went", || async { !directory(name).exists() }).await;
+    }
+    assert!(directory(&kept.volume_name.unwrap()).exists());
+    assert!(directory("other").exists(), "it is somebody else's");
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_address_that_is_taken_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

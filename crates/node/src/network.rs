@@ -17,6 +17,7 @@ pub(crate) struct Network {
 
 /// A pod's place on it, given back when dropped.
 pub(crate) struct Lease {
+    pod: String,
     interface: Interface,
     used: Arc<Mutex<HashMap<u8, String>>>,
 }
@@ -29,12 +30,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let [.., last] = self.interface.address.octets();
-        self.used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&last);
+        release(&self.used, &self.pod);
     }
+}
+
+fn release(used: &Mutex<HashMap<u8, String>>, pod: &str) {
+    used.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .retain(|_, user| user != pod);
 }
 
 /// What came of setting the network up.
@@ -91,6 +94,11 @@ impl Network {
         }
     }
 
+    /// Gives back the address of a pod that an earlier node set up and nobody has leased since.
+    pub fn release(&self, pod: &str) {
+        release(&self.used, pod);
+    }
+
     /// An address for a pod, or the one it has.
     pub fn lease(&self, pod: &str) -> Result<Lease, String> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,6 +122,7 @@ impl Network {
             gateway: self.uplink.gateway,
         };
         Ok(Lease {
+            pod: pod.to_string(),
             interface,
             used: self.used.clone(),
         })

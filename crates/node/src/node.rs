@@ -23,7 +23,7 @@ use crate::logs::{self, LogError, LogOptions, LogStream};
 use crate::memory;
 use crate::network::Network;
 use crate::options::{Disposition, Lifetime, NodeOptions, StartError};
-use crate::pod::worker::{Event, Sender, Worker, delete_now};
+use crate::pod::worker::{End, Event, Sender, Worker, delete_now};
 use crate::shared::{Layout, Parts, Shared, parse_container_id};
 
 /// A running node; clones share it. Dropping the last one does not stop it: call [`Node::shutdown`].
@@ -47,6 +47,8 @@ struct Entry {
     namespace: String,
     name: String,
     worker: Option<Sender>,
+    /// The API has no such pod any more; its worker is clearing up.
+    gone: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,6 +128,7 @@ impl Node {
         let registry = Registry {
             shared: shared.clone(),
             pods: pods.clone(),
+            strays: Arc::default(),
             count: Arc::new(count),
         };
         let tasks = vec![
@@ -260,6 +263,8 @@ impl Again {
 struct Registry {
     shared: Arc<Shared>,
     pods: Pods,
+    /// UIDs of pods that the API had forgotten before this node began, and whose containers are being killed.
+    strays: Arc<Mutex<HashSet<String>>>,
     count: Arc<watch::Sender<usize>>,
 }
 
@@ -279,6 +284,8 @@ impl Registry {
                         attempt,
                         exit,
                     });
+                } else if lock(&self.strays).contains(uid) {
+                    self.forget(uid);
                 }
             }
             tracing::error!(
@@ -352,8 +359,7 @@ impl Registry {
         if let Some(entry) = pods.get(&uid) {
             match &entry.worker {
                 Some(worker) => drop(worker.send(Event::Updated(Box::new(pod)))),
-                None if pod.metadata.deletion_timestamp.is_some() => delete_now(&self.shared, &pod),
-                None => {}
+                None => self.changed_after_its_end(&pod),
             }
             return;
         }
@@ -375,11 +381,11 @@ impl Registry {
             namespace: pod.namespace().unwrap_or_default(),
             name: pod.name_any(),
             worker: None,
+            gone: false,
         };
         if over {
-            if pod.metadata.deletion_timestamp.is_some() {
-                delete_now(&self.shared, &pod);
-            }
+            self.changed_after_its_end(&pod);
+            self.clear_up_after_the_end(&uid);
             pods.insert(uid, entry);
             return;
         }
@@ -389,24 +395,77 @@ impl Registry {
         drop(pods);
         let worker = Worker::new(self.shared.clone(), pod, events, sender);
         self.count.send_modify(|count| *count += 1);
-        let (count, pods) = (self.count.clone(), self.pods.clone());
+        let own = self.clone();
         tokio::spawn(async move {
-            worker.run().await;
-            if let Some(entry) = lock(&pods).get_mut(&uid) {
-                entry.worker = None;
+            let end = worker.run().await;
+            own.worker_ended(&uid, end);
+            own.count.send_modify(|count| *count -= 1);
+        });
+    }
+
+    /// Takes over from a worker, with what it came too late to hear: events are sent under the lock that is held here.
+    fn worker_ended(&self, uid: &str, end: End) {
+        let mut pods = lock(&self.pods);
+        let Some(entry) = pods.get_mut(uid) else {
+            return;
+        };
+        entry.worker = None;
+        if entry.gone {
+            pods.remove(uid);
+        }
+        let End::Over(mut late) = end else { return };
+        while let Ok(event) = late.try_recv() {
+            match event {
+                Event::Updated(pod) => self.changed_after_its_end(&pod),
+                Event::Removed => self.forget(uid),
+                _ => {}
             }
-            count.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// K-286: nobody else removes the object of a pod that has ended.
+    fn changed_after_its_end(&self, pod: &Pod) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            delete_now(&self.shared, pod);
+        }
+    }
+
+    /// Does what the worker of an ended pod would have done, had its process lived.
+    fn clear_up_after_the_end(&self, uid: &str) {
+        let has_sandbox = self
+            .shared
+            .launcher()
+            .greeting()
+            .sandboxes
+            .contains_key(uid);
+        let left = self.shared.layout.left_at_end(uid);
+        if !has_sandbox && !left.iter().any(|path| path.exists()) {
+            return;
+        }
+        let (shared, uid) = (self.shared.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            if has_sandbox {
+                shared.remove_sandbox(&uid).await;
+            }
+            shared.remove(left).await;
         });
     }
 
     fn delete(&self, uid: &str) {
-        let entry = lock(&self.pods).remove(uid);
-        let Some(entry) = entry else { return };
-        match entry.worker {
-            Some(worker) => drop(worker.send(Event::Removed)),
-            None => self.forget(uid),
-        }
+        let mut pods = lock(&self.pods);
+        let Some(entry) = pods.get_mut(uid) else {
+            return;
+        };
         tracing::debug!(namespace = %entry.namespace, pod = %entry.name, "pod is gone");
+        entry.gone = true;
+        match &entry.worker {
+            // It stays known until its containers have ended, which its worker has to hear.
+            Some(worker) => drop(worker.send(Event::Removed)),
+            None => {
+                pods.remove(uid);
+                self.forget(uid);
+            }
+        }
     }
 
     /// Removes what is left of an ended pod.
@@ -452,13 +511,15 @@ impl Registry {
         if stray.is_empty() && sandboxes.is_empty() && directories.is_empty() {
             return;
         }
+        // What a killed container leaves as it ends is removed when that is heard of.
+        lock(&self.strays).extend(directories.iter().cloned());
         let own = self.clone();
         tokio::spawn(async move {
             for id in stray {
                 let _ = launcher.signal(&id, 9).await;
             }
             for uid in sandboxes {
-                let _ = launcher.remove_sandbox(&uid).await;
+                own.shared.remove_sandbox(&uid).await;
             }
             for uid in directories {
                 own.forget(&uid);

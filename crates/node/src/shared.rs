@@ -74,6 +74,16 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner) = launcher;
     }
 
+    /// Drops what the containers of a pod shared.
+    pub async fn remove_sandbox(&self, uid: &str) {
+        if let Err(error) = self.launcher().remove_sandbox(uid).await {
+            tracing::warn!(%error, pod = %uid, "cannot remove a pod's sandbox");
+        }
+        if let Some(network) = &self.network {
+            network.release(uid);
+        }
+    }
+
     /// Removes directories of ended pods.
     pub async fn remove(&self, paths: Vec<PathBuf>) {
         let launcher = self.launcher();
@@ -144,6 +154,12 @@ impl Layout {
 
     pub fn pod_memory(&self, uid: &str) -> PathBuf {
         self.memory.join(uid)
+    }
+
+    /// What an ended pod has no use for; its logs stay until its object is deleted.
+    pub fn left_at_end(&self, uid: &str) -> Vec<PathBuf> {
+        let pod = self.pod(uid);
+        vec![self.pod_memory(uid), pod.join("volumes"), pod.join("etc")]
     }
 
     pub fn instance(&self, uid: &str, container: &str, attempt: u32) -> Instance {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
 use crate::quantity;
 
@@ -222,6 +223,22 @@ pub(crate) fn compute(
         condition("PodScheduled", true, None),
     ]);
     status
+}
+
+/// Whether a pod from the API has a status that was sent to it, with whatever others added.
+pub(crate) fn shows(pod: &Pod, sent: &Value) -> bool {
+    fn covers(all: &Value, part: &Value) -> bool {
+        match (all, part) {
+            (Value::Object(all), Value::Object(part)) => part
+                .iter()
+                .all(|(key, part)| all.get(key).is_some_and(|all| covers(all, part))),
+            (Value::Array(all), Value::Array(part)) => {
+                all.len() == part.len() && all.iter().zip(part).all(|(all, part)| covers(all, part))
+            }
+            _ => all == part,
+        }
+    }
+    serde_json::to_value(&pod.status).is_ok_and(|status| covers(&status, sent))
 }
 
 fn initialized(role: Role, seen: &View) -> bool {

@@ -422,3 +422,28 @@ fn waiting_reasons_are_shown_as_given() {
     assert_eq!(state, json!({"waiting": {"reason": "ErrImagePull"}}));
     assert_eq!(status.phase.as_deref(), Some("Pending"));
 }
+
+#[test]
+fn a_sent_status_is_recognised_by_what_it_says_whatever_others_added() {
+    let sent = compute(
+        &pod(json!({"containers": [{"name": "c"}]})),
+        &PodView {
+            start: Some(Timestamp::UNIX_EPOCH),
+            ..PodView::default()
+        },
+        &[("c".to_string(), view(Role::Regular, running(true)))].into(),
+        None,
+        Timestamp::UNIX_EPOCH,
+    );
+    let sent = serde_json::to_value(sent).expect("a status");
+    let seen = |change: fn(&mut serde_json::Value)| {
+        let mut object = json!({"metadata": {"name": "p"}, "status": sent});
+        change(&mut object["status"]);
+        shows(&serde_json::from_value(object).expect("a pod"), &sent)
+    };
+    assert!(seen(|_| ()));
+    assert!(seen(|status| status["nominatedNodeName"] = json!("n")));
+    assert!(!seen(|status| status["phase"] = json!("Pending")));
+    assert!(!seen(|status| status["containerStatuses"] = json!([])));
+    assert!(!shows(&pod(json!({"containers": []})), &sent));
+}

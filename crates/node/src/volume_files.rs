@@ -60,6 +60,8 @@ pub(crate) fn swap(root: &Path, files: &Files, group: Option<u32>) -> io::Result
     if let Some(current) = &current
         && unchanged(&root.join(current), files)
     {
+        // Whoever swapped them may have died before it showed them all.
+        publish(root, files)?;
         return Ok(false);
     }
     let stamp = std::time::SystemTime::now()
@@ -250,8 +252,10 @@ mod tests {
             0o640
         );
         let before = fs::read_link(root.join("..data")).expect("a link");
+        fs::remove_file(root.join("a")).expect("as if the swap had been cut short");
         assert!(!swap(&root, &files(&[("a", "1"), ("d/b", "2")]), None).expect("unchanged"));
         assert_eq!(fs::read_link(root.join("..data")).expect("a link"), before);
+        assert_eq!(fs::read_to_string(root.join("a")).expect("a file"), "1");
         assert!(swap(&root, &files(&[("a", "3")]), None).expect("swapped"));
         assert_eq!(fs::read_to_string(root.join("a")).expect("a file"), "3");
         assert!(!root.join("d").exists() && !root.join(before).exists());

@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "each test file uses its part")]
 mod support;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +78,123 @@ async fn the_next_node_takes_over_running_containers_and_learns_how_others_ended
         !directory_of_gone.exists(),
         "the pod that was deleted meanwhile is reaped"
     );
+    second.end().await;
+}
+
+/// A container `c` of the machine's own image that runs a script with the directory `gate` at `/gate`.
+fn gated(gate: &Path, script: &str) -> serde_json::Value {
+    let mut container = sh("c", script);
+    container["volumeMounts"] = json!([{"name": "g", "mountPath": "/gate"}]);
+    json!({"containers": [container], "volumes": [{"name": "g", "hostPath": {"path": gate}}]})
+}
+
+/// Waits for a file to come or to go.
+async fn until(path: &Path, exists: bool) {
+    for _ in 0..3000 {
+        if path.exists() == exists {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("exists: {}: {}", !exists, path.display());
+}
+
+// K-292: between the launcher's greeting and the first look at the pods.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ends_while_the_next_node_starts_is_not_waited_for_in_vain() {
+    if !possible("a_container_that_ends_while_the_next_node_starts_is_not_waited_for_in_vain") {
+        return;
+    }
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let api = support::api::Api::new();
+    let first = World::start_on(api.clone(), directory.clone(), Lifetime::Durable).await;
+    let gate = directory.path().join("gate");
+    std::fs::create_dir(&gate).expect("made");
+    let script = "until [ -e /gate/a ]; do sleep 0.01; done; exit 4";
+    let path = first.pod("p", gated(&gate, script));
+    first.phase(&path, "Running").await;
+    first.node.shutdown(Disposition::LeaveRunning).await;
+    drop(first);
+    let hold = api.hold("GET /api/v1/pods");
+    let second = World::start_on(api, directory.clone(), Lifetime::Durable).await;
+    std::fs::write(gate.join("a"), "").expect("written");
+    let instance = directory.path().join("node/pods/uid-p/containers/c/0");
+    until(&instance.join("exit"), true).await;
+    drop(hold);
+    let pod = second.phase(&path, "Failed").await;
+    assert_eq!(state(&pod, "c")["terminated"]["exitCode"], 4);
+    second.end().await;
+}
+
+// K-281, K-292
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_sidecar_that_ended_without_a_node_is_started_again() {
+    if !possible("a_native_sidecar_that_ended_without_a_node_is_started_again") {
+        return;
+    }
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let api = support::api::Api::new();
+    let first = World::start_on(api.clone(), directory.clone(), Lifetime::Durable).await;
+    let gate = directory.path().join("gate");
+    std::fs::create_dir(&gate).expect("made");
+    let mut spec = gated(&gate, "until [ -e /gate/b ]; do sleep 0.01; done");
+    let mut sidecar = sh(
+        "s",
+        "trap 'exit 0' TERM; until [ -e /gate/a ]; do sleep 0.01; done; rm /gate/a",
+    );
+    sidecar["restartPolicy"] = json!("Always");
+    sidecar["volumeMounts"] = spec["containers"][0]["volumeMounts"].clone();
+    spec["initContainers"] = json!([sidecar]);
+    let path = first.pod("p", spec);
+    first.phase(&path, "Running").await;
+    first.node.shutdown(Disposition::LeaveRunning).await;
+    drop(first);
+    std::fs::write(gate.join("a"), "").expect("written");
+    let instance = directory.path().join("node/pods/uid-p/containers/s/0");
+    until(&instance.join("exit"), true).await;
+    let second = World::start_on(api.clone(), directory.clone(), Lifetime::Durable).await;
+    let restarted = |pod: Option<&serde_json::Value>| {
+        pod.is_some_and(|pod| {
+            pod["status"]["initContainerStatuses"][0]["restartCount"] == 1
+                && !state(pod, "s")["running"].is_null()
+        })
+    };
+    api.until(&path, restarted).await;
+    std::fs::write(gate.join("b"), "").expect("written");
+    second.phase(&path, "Succeeded").await;
+    second.end().await;
+}
+
+// K-286: however the end of a pod, its object's and the node's own falls together.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_files_of_removed_pods_stay() {
+    if !possible("no_files_of_removed_pods_stay") {
+        return;
+    }
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let api = support::api::Api::new();
+    let first = World::start_on(api.clone(), directory.clone(), Lifetime::Durable).await;
+    let pods = directory.path().join("node/pods");
+    let running = first.pod("running", json!({"containers": [sh("c", "sleep 1000")]}));
+    let stray = first.pod("stray", json!({"containers": [sh("c", "sleep 1000")]}));
+    first.phase(&running, "Running").await;
+    first.phase(&stray, "Running").await;
+    api.remove(&running);
+    until(&pods.join("uid-running"), false).await;
+    for number in 0..20 {
+        let ended = first.pod(
+            &format!("ended-{number}"),
+            json!({"containers": [sh("c", "true")]}),
+        );
+        first.phase(&ended, "Succeeded").await;
+        api.remove(&ended);
+        until(&pods.join(format!("uid-ended-{number}")), false).await;
+    }
+    first.node.shutdown(Disposition::LeaveRunning).await;
+    drop(first);
+    api.remove(&stray);
+    let second = World::start_on(api, directory.clone(), Lifetime::Durable).await;
+    until(&pods.join("uid-stray"), false).await;
     second.end().await;
 }
 

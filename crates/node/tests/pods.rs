@@ -25,9 +25,9 @@ async fn a_pod_runs_to_success_or_failure_and_leaves_its_log() {
     let pod = world.phase(&bad, "Failed").await;
     assert_eq!(state(&pod, "c")["terminated"]["exitCode"], 3);
     assert_eq!(state(&pod, "c")["terminated"]["reason"], "Error");
-    // K-295: running and ended, or both at once.
+    // K-295: waiting if the start took long, running and ended, or some of them at once.
     assert!(
-        world.api.writes("pods/fine/status") <= 2,
+        world.api.writes("pods/fine/status") <= 3,
         "{}",
         world.api.writes("pods/fine/status")
     );
@@ -217,6 +217,67 @@ async fn an_annotation_reaches_a_waiting_container() {
     });
     world.phase(&path, "Succeeded").await;
     assert_eq!(world.log("p", "c").await, "READY");
+    world.end().await;
+}
+
+// K-304
+#[tokio::test(flavor = "multi_thread")]
+async fn an_annotation_that_comes_while_volumes_are_written_is_not_lost() {
+    if !possible("an_annotation_that_comes_while_volumes_are_written_is_not_lost") {
+        return;
+    }
+    let world = World::start().await;
+    let config_map = "/api/v1/namespaces/n/configmaps/late";
+    world.api.put(
+        config_map,
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}}),
+    );
+    let hold = world.api.hold(config_map);
+    let mut container = sh("c", "until grep -q yes /down/go; do sleep 0.01; done");
+    container["volumeMounts"] =
+        json!([{"name": "d", "mountPath": "/down"}, {"name": "m", "mountPath": "/map"}]);
+    let items = json!([{"path": "go", "fieldRef": {"fieldPath": "metadata.annotations['go']"}}]);
+    let path = world.pod(
+        "p",
+        json!({"containers": [container], "volumes": [
+            {"name": "d", "downwardAPI": {"items": items}}, {"name": "m", "configMap": {"name": "late"}}]}),
+    );
+    world
+        .api
+        .until(&path, |pod| {
+            pod.is_some_and(|pod| pod["spec"]["nodeName"] == "here")
+        })
+        .await;
+    world.api.change(&path, |pod| {
+        pod["metadata"]["annotations"] = json!({"go": "yes"})
+    });
+    // What the node hears last of the pod before its volumes are written.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    drop(hold);
+    world.phase(&path, "Succeeded").await;
+    world.end().await;
+}
+
+// K-295: an answer that waits for the disk holds up neither containers nor what is told of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_status_does_not_wait_for_the_answer_to_the_last() {
+    if !possible("the_next_status_does_not_wait_for_the_answer_to_the_last") {
+        return;
+    }
+    let world = World::start().await;
+    let hold = world.api.hold("pods/p/status");
+    let path = world.pod("p", json!({"containers": [sh("c", "sleep 0.2")]}));
+    world.phase(&path, "Running").await;
+    world.phase(&path, "Succeeded").await;
+    let files = world.directory.path().join("node/pods/uid-p/etc");
+    assert!(
+        files.exists(),
+        "what is not acknowledged may be needed again"
+    );
+    drop(hold);
+    while files.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     world.end().await;
 }
 

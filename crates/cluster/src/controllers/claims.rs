@@ -1,6 +1,6 @@
 //! Provisions PersistentVolumeClaims as directories of this machine (K-250 to K-253).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,9 @@ use serde_json::json;
 /// The class that exists out of the box, and what provisions it.
 const CLASS: &str = "standard";
 const PROVISIONER: &str = "tektite.dev/directory";
+const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// What the names of provisioned volumes, and of their directories, begin with.
+const PREFIX: &str = "pvc-";
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// Works until it is dropped. `volumes` is the directory of all volumes.
@@ -26,12 +29,19 @@ pub async fn run(client: kube::Client, volumes: PathBuf) {
     let pods: Api<PartialObjectMeta<Pod>> = Api::all(provisioner.client.clone());
     let mut claim_events = watcher::watcher(claims, watcher::Config::default()).boxed();
     let mut pod_events = watcher::watcher(pods, watcher::Config::default()).boxed();
+    let mut listed = BTreeSet::new();
     loop {
         tokio::select! {
             event = claim_events.try_next() => match event {
-                Ok(Some(Event::Apply(claim) | Event::InitApply(claim))) => provisioner.settle(claim).await,
+                Ok(Some(Event::Init)) => listed.clear(),
+                Ok(Some(Event::InitApply(claim))) => {
+                    listed.extend(claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()));
+                    listed.insert(own_volume(&claim));
+                    provisioner.settle(claim).await;
+                }
+                Ok(Some(Event::InitDone)) => provisioner.sweep(&std::mem::take(&mut listed)).await,
+                Ok(Some(Event::Apply(claim))) => provisioner.settle(claim).await,
                 Ok(Some(Event::Delete(claim))) => provisioner.reclaim(&claim).await,
-                Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(error) => retry("claims", &error).await,
             },
@@ -94,7 +104,7 @@ impl Provisioner {
     async fn bind(&self, claim: &PersistentVolumeClaim) -> kube::Result<()> {
         let (uid, name) = (claim.uid().unwrap_or_default(), claim.name_any());
         let namespace = claim.namespace().unwrap_or_default();
-        let volume = format!("pvc-{uid}");
+        let volume = own_volume(claim);
         let directory = self.volumes.join(&volume);
         if let Err(error) = make_volume(&directory) {
             tracing::error!(%error, path = %directory.display(), "cannot make the directory of a volume");
@@ -104,7 +114,7 @@ impl Provisioner {
         let modes = spec.access_modes.clone().unwrap_or_default();
         let capacity: BTreeMap<_, _> = spec.resources.and_then(|r| r.requests).unwrap_or_default();
         let persistent: PersistentVolume = serde_json::from_value(json!({
-            "metadata": {"name": volume, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
+            "metadata": {"name": volume, "annotations": {PROVISIONED_BY: PROVISIONER}},
             "spec": {
                 "accessModes": modes,
                 "capacity": capacity,
@@ -190,28 +200,66 @@ impl Provisioner {
 
     /// Removes the volume of a claim that is gone, and what was in it.
     async fn reclaim(&self, claim: &PersistentVolumeClaim) {
-        let Some(volume) = claim
+        let named = claim
             .spec
             .as_ref()
             .and_then(|spec| spec.volume_name.clone())
-        else {
-            return;
-        };
+            .filter(|name| !name.is_empty());
+        self.reclaim_volume(&named.unwrap_or_else(|| own_volume(claim)))
+            .await;
+    }
+
+    /// Reclaims what was provisioned for claims that are gone without anybody having seen it: the process died between a
+    /// claim's end and its volume's, or before the claim, or its volume, was on disk. `kept` are the volumes of claims.
+    async fn sweep(&self, kept: &BTreeSet<String>) {
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        let Ok(Some(found)) = volumes.get_opt(&volume).await else {
-            return;
+        let list = match volumes.list(&Default::default()).await {
+            Ok(list) => list.items,
+            Err(error) => return tracing::warn!(%error, "listing volumes"),
+        };
+        let provisioned = list
+            .iter()
+            .filter(|volume| {
+                volume
+                    .annotations()
+                    .get(PROVISIONED_BY)
+                    .is_some_and(|by| by == PROVISIONER)
+            })
+            .map(|volume| volume.name_any());
+        let directories = fs::read_dir(&self.volumes).into_iter().flatten().flatten();
+        let directories = directories.filter_map(|entry| entry.file_name().into_string().ok());
+        let left: BTreeSet<String> = provisioned
+            .chain(directories)
+            .filter(|name| name.starts_with(PREFIX) && !kept.contains(name))
+            .collect();
+        for volume in left {
+            self.reclaim_volume(&volume).await;
+        }
+    }
+
+    async fn reclaim_volume(&self, volume: &str) {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let found = match volumes.get_opt(volume).await {
+            Ok(Some(found)) => found,
+            Ok(None) if volume.starts_with(PREFIX) => {
+                let directory = self.volumes.join(volume);
+                let _ = tokio::task::spawn_blocking(move || fs::remove_dir_all(directory)).await;
+                return;
+            }
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(%error, volume, "reclaiming"),
         };
         let spec = found.spec.unwrap_or_default();
         if spec.persistent_volume_reclaim_policy.as_deref() != Some("Delete") {
             let status = json!({"status": {"phase": "Released"}});
             let _ = volumes
-                .patch_status(&volume, &PatchParams::default(), &Patch::Merge(&status))
+                .patch_status(volume, &PatchParams::default(), &Patch::Merge(&status))
                 .await;
             return;
         }
-        let _ = volumes.delete(&volume, &DeleteParams::default()).await;
+        let _ = volumes.delete(volume, &DeleteParams::default()).await;
         // Only what was provisioned here: a volume made by hand keeps its directory.
-        let directory = self.volumes.join(&volume);
+        let directory = self.volumes.join(volume);
         if spec
             .host_path
             .is_some_and(|path| Path::new(&path.path) == directory)
@@ -221,11 +269,7 @@ impl Provisioner {
         // Its claim is gone, so nothing is left to protect it for, and its data went first.
         let unprotected = json!({"metadata": {"finalizers": null}});
         let _ = volumes
-            .patch(
-                &volume,
-                &PatchParams::default(),
-                &Patch::Merge(&unprotected),
-            )
+            .patch(volume, &PatchParams::default(), &Patch::Merge(&unprotected))
             .await;
     }
 }
@@ -234,6 +278,11 @@ impl Provisioner {
 fn make_volume(directory: &Path) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
+}
+
+/// Name of the volume that is provisioned for a claim.
+fn own_volume(claim: &PersistentVolumeClaim) -> String {
+    format!("{PREFIX}{}", claim.uid().unwrap_or_default())
 }
 
 fn is_bound(claim: &PersistentVolumeClaim) -> bool {
@@ -251,8 +300,7 @@ fn is_ours(claim: &PersistentVolumeClaim) -> bool {
     let volume = spec
         .and_then(|spec| spec.volume_name.as_deref())
         .unwrap_or_default();
-    matches!(class, None | Some(CLASS))
-        && (volume.is_empty() || volume == format!("pvc-{}", claim.uid().unwrap_or_default()))
+    matches!(class, None | Some(CLASS)) && (volume.is_empty() || volume == own_volume(claim))
 }
 
 fn uses(pod: &Pod, claim: &str) -> bool {

@@ -53,13 +53,14 @@ impl Launcher {
     pub async fn connect(
         launch: Launch<'_>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Ended>), String> {
-        if let Ok(stream) = find(launch.directory).await {
-            let (launcher, ends) = Self::greet(stream, &launch).await?;
+        // One that does not answer is ending, because it had nothing left to do; the next one waits for that.
+        if let Ok(stream) = find(launch.directory).await
+            && let Ok((launcher, mut ends)) = Self::greet(stream, &launch).await
+        {
             if launcher.greeting.version == VERSION {
                 return Ok((launcher, ends));
             }
             // Of another version: it is ending; its containers with it.
-            let mut ends = ends;
             while ends.recv().await.is_some() {}
         }
         let stream = start(&launch).map_err(|error| error.to_string())?;
@@ -82,8 +83,9 @@ impl Launcher {
         let (lost, gone) = watch::channel(false);
         let heard = pending.clone();
         tokio::spawn(async move {
-            listen(reader, heard, ends).await;
+            listen(reader, &heard, ends).await;
             let _ = lost.send(true);
+            lock(&heard).clear();
         });
         let mut launcher = Self {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
@@ -104,6 +106,11 @@ impl Launcher {
             Ok(_) => Err("the launcher gave no greeting".to_string()),
             Err(failure) => Err(failure.message),
         }
+    }
+
+    /// Whether it has ended, which is then why a request failed.
+    pub fn is_gone(&self) -> bool {
+        *self.gone.borrow()
     }
 
     /// What the launcher said of itself when connected.
@@ -171,8 +178,8 @@ impl Launcher {
         // The connection may close before the answer is read; either means that it heard.
         let _ = self.ask(Request::Shutdown).await;
         let mut gone = self.gone.clone();
-        // By then every container has been waited for. The kernel takes a while longer to undo the process' mount
-        // namespace, which is nothing to wait for.
+        // By then every container has been waited for, and the launcher has no memory left. The kernel takes a while longer
+        // to undo the process' mount namespace, which is nothing to wait for.
         let _ = tokio::time::timeout(Duration::from_secs(10), gone.wait_for(|gone| *gone)).await;
     }
 
@@ -184,6 +191,7 @@ impl Launcher {
         lock(&self.pending).insert(id, sender);
         if let Err(error) = self.writer.lock().await.write_all(&line).await {
             lock(&self.pending).remove(&id);
+            let _ = self.gone.clone().wait_for(|gone| *gone).await;
             return Err(Failure::new(format!("the launcher is gone: {error}")));
         }
         answer
@@ -196,12 +204,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn listen(reader: OwnedReadHalf, pending: Pending, ends: mpsc::UnboundedSender<Ended>) {
+async fn listen(reader: OwnedReadHalf, pending: &Pending, ends: mpsc::UnboundedSender<Ended>) {
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
             Ok(Message::Reply { id, result }) => {
-                if let Some(waiting) = lock(&pending).remove(&id) {
+                if let Some(waiting) = lock(pending).remove(&id) {
                     let _ = waiting.send(result);
                 }
             }
@@ -209,7 +217,6 @@ async fn listen(reader: OwnedReadHalf, pending: Pending, ends: mpsc::UnboundedSe
             Err(error) => tracing::error!(%error, "unreadable line from the launcher"),
         }
     }
-    lock(&pending).clear();
 }
 
 const LOG: &str = "launcher.log";

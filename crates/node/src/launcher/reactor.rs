@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -61,6 +62,7 @@ pub(super) fn serve(directory: &Path, purpose: Purpose) -> io::Result<()> {
     nix::unistd::dup2_stdin(fs::File::open("/dev/null")?)?;
     let directory = directory.canonicalize()?;
     std::env::set_current_dir(&directory)?;
+    let _alone = alone()?;
     let _ = fs::remove_file(SOCKET);
     let listener = UnixListener::bind(SOCKET)?;
     let (rootless, single_user) = match nix::unistd::geteuid().is_root() {
@@ -88,6 +90,8 @@ pub(super) fn serve(directory: &Path, purpose: Purpose) -> io::Result<()> {
         rootless,
         single_user,
         connections: Vec::new(),
+        next_connection: 0,
+        greetings: Vec::new(),
         workers: HashMap::new(),
         containers: HashMap::new(),
         execs: HashMap::new(),
@@ -112,10 +116,36 @@ pub(super) fn serve(directory: &Path, purpose: Purpose) -> io::Result<()> {
             remove_all(path);
         }
     }
+    // The kernel closes them once the process has nothing else left: their end tells the node that the launcher is gone.
+    std::mem::forget(reactor.connections);
     Ok(())
 }
 
+/// Waits until no other launcher has the working directory: one that is ending would take the next one's socket with it.
+/// Workers and containers do not inherit this kind of lock, so that it never outlives the launcher.
+fn alone() -> io::Result<fs::File> {
+    let file = fs::File::create("launcher.lock")?;
+    let whole = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as _,
+        l_whence: nix::libc::SEEK_SET as _,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    loop {
+        match fcntl(&file, FcntlArg::F_SETLKW(&whole)) {
+            Ok(_) => return Ok(file),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Names a connection as long as the launcher lives; descriptors are used again.
+type ConnectionId = u64;
+
 struct Connection {
+    id: ConnectionId,
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -126,7 +156,7 @@ struct Connection {
 /// A forked worker and what it is for.
 struct Worker {
     channel: OwnedFd,
-    connection: RawFd,
+    connection: ConnectionId,
     call: u64,
     job: Job,
 }
@@ -161,7 +191,7 @@ struct Container {
 }
 
 struct Exec {
-    connection: RawFd,
+    connection: ConnectionId,
     call: u64,
     deadline: Instant,
     timed_out: bool,
@@ -173,6 +203,9 @@ struct Reactor {
     rootless: bool,
     single_user: bool,
     connections: Vec<Connection>,
+    next_connection: ConnectionId,
+    /// Greetings that are due once what earlier connections asked for has come to be, or failed.
+    greetings: Vec<(ConnectionId, u64)>,
     workers: HashMap<i32, Worker>,
     containers: HashMap<i32, Container>,
     execs: HashMap<i32, Exec>,
@@ -187,7 +220,9 @@ struct Reactor {
 impl Reactor {
     fn accept(&mut self, stream: UnixStream, bound: bool) -> io::Result<()> {
         stream.set_nonblocking(true)?;
+        self.next_connection += 1;
         self.connections.push(Connection {
+            id: self.next_connection,
             stream,
             input: Vec::new(),
             output: Vec::new(),
@@ -200,13 +235,19 @@ impl Reactor {
     fn run(&mut self, listener: &UnixListener, signals: &SignalFd) -> io::Result<()> {
         loop {
             self.busy_groups.retain(|group| !group.remove());
-            if self.ending
+            // Without containers and connections there is nothing to stay for.
+            if (self.ending || self.connections.is_empty())
                 && self.workers.is_empty()
                 && self.containers.is_empty()
                 && self.busy_groups.is_empty()
             {
-                self.flush();
-                return Ok(());
+                match listener.accept() {
+                    Ok((stream, _)) if !self.ending => self.accept(stream, false)?,
+                    _ => {
+                        self.flush();
+                        return Ok(());
+                    }
+                }
             }
             let (readable, accepting) = self.wait(listener, signals)?;
             if accepting && let Ok((stream, _)) = listener.accept() {
@@ -231,6 +272,7 @@ impl Reactor {
             while let Ok(Some(_)) = signals.read_signal() {}
             self.reap();
             self.time_out();
+            self.greet();
             self.flush();
             self.drop_closed();
         }
@@ -302,7 +344,7 @@ impl Reactor {
                 }
             }
         }
-        let descriptor = connection.stream.as_raw_fd();
+        let id = connection.id;
         let mut calls = Vec::new();
         while let Some(end) = connection.input.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = connection.input.drain(..=end).collect();
@@ -310,27 +352,23 @@ impl Reactor {
         }
         for call in calls {
             match call {
-                Ok(call) => self.call(descriptor, call),
+                Ok(call) => self.call(id, call),
                 Err(error) => eprintln!("unreadable request: {error}"),
             }
         }
     }
 
-    fn call(&mut self, connection: RawFd, call: Call) {
+    fn call(&mut self, connection: ConnectionId, call: Call) {
         let id = call.id;
         let answer = match call.request {
             Request::Hello { version, bound } => {
-                if let Some(found) = self
-                    .connections
-                    .iter_mut()
-                    .find(|one| one.stream.as_raw_fd() == connection)
-                {
+                if let Some(found) = self.connections.iter_mut().find(|one| one.id == connection) {
                     found.bound = bound;
                 }
                 if version != VERSION {
                     self.end();
                 }
-                Ok(Reply::Hello(self.greeting()))
+                return self.greetings.push((connection, id));
             }
             Request::Network { name } => {
                 let made = match self.bridge.take() {
@@ -356,6 +394,19 @@ impl Reactor {
             Request::Remove { paths } => return self.start_remove(connection, id, paths),
         };
         self.send(connection, &Message::Reply { id, result: answer });
+    }
+
+    /// Answers greetings, unless containers or sandboxes are in the making: whoever takes over from a node that died must
+    /// hear of them, or it would kill them as strays or make them again.
+    fn greet(&mut self) {
+        let making = |worker: &Worker| matches!(worker.job, Job::Run { .. } | Job::Sandbox(_));
+        if self.greetings.is_empty() || self.workers.values().any(making) {
+            return;
+        }
+        for (connection, id) in std::mem::take(&mut self.greetings) {
+            let result = Ok(Reply::Hello(self.greeting()));
+            self.send(connection, &Message::Reply { id, result });
+        }
     }
 
     fn greeting(&self) -> Greeting {
@@ -408,7 +459,7 @@ impl Reactor {
         }
     }
 
-    fn start_sandbox(&mut self, connection: RawFd, call: u64, request: SandboxRequest) {
+    fn start_sandbox(&mut self, connection: ConnectionId, call: u64, request: SandboxRequest) {
         if self.sandboxes.contains_key(&request.pod) {
             return self.send(
                 connection,
@@ -450,7 +501,7 @@ impl Reactor {
         });
     }
 
-    fn start_run(&mut self, connection: RawFd, call: u64, mut request: RunRequest) {
+    fn start_run(&mut self, connection: ConnectionId, call: u64, mut request: RunRequest) {
         if self.ending {
             let failure = Failure::new("the launcher is ending");
             return self.send(
@@ -496,7 +547,7 @@ impl Reactor {
         });
     }
 
-    fn start_exec(&mut self, connection: RawFd, call: u64, request: ExecRequest) {
+    fn start_exec(&mut self, connection: ConnectionId, call: u64, request: ExecRequest) {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
         self.fork_worker(connection, call, Job::Exec { deadline }, |_, scratch| {
             (
@@ -506,7 +557,7 @@ impl Reactor {
         });
     }
 
-    fn start_remove(&mut self, connection: RawFd, call: u64, paths: Vec<PathBuf>) {
+    fn start_remove(&mut self, connection: ConnectionId, call: u64, paths: Vec<PathBuf>) {
         self.fork_worker(connection, call, Job::Remove, move |_, _| {
             let removed = paths.iter().filter(|path| !remove_all(path)).count() == 0;
             let result = removed
@@ -519,7 +570,7 @@ impl Reactor {
     /// Forks a worker that does `work` and reports; the parent goes on at once.
     fn fork_worker(
         &mut self,
-        connection: RawFd,
+        connection: ConnectionId,
         call: u64,
         job: Job,
         work: impl FnOnce(&Job, &Scratch) -> (Result<(i32, Vec<String>), Failure>, Vec<OwnedFd>),
@@ -569,7 +620,7 @@ impl Reactor {
         }
     }
 
-    fn refuse(&mut self, connection: RawFd, call: u64, error: Errno) {
+    fn refuse(&mut self, connection: ConnectionId, call: u64, error: Errno) {
         let result = Err(Failure::new(format!("cannot start a worker: {error}")));
         self.send(connection, &Message::Reply { id: call, result });
     }
@@ -747,11 +798,8 @@ impl Reactor {
         }
     }
 
-    fn send(&mut self, connection: RawFd, message: &Message) {
-        let found = self
-            .connections
-            .iter_mut()
-            .find(|one| one.stream.as_raw_fd() == connection);
+    fn send(&mut self, connection: ConnectionId, message: &Message) {
+        let found = self.connections.iter_mut().find(|one| one.id == connection);
         if let (Some(connection), Ok(line)) = (found, serde_json::to_vec(message)) {
             connection.output.extend_from_slice(&line);
             connection.output.push(b'\n');
@@ -759,11 +807,7 @@ impl Reactor {
     }
 
     fn broadcast(&mut self, message: &Message) {
-        let all: Vec<RawFd> = self
-            .connections
-            .iter()
-            .map(|one| one.stream.as_raw_fd())
-            .collect();
+        let all: Vec<ConnectionId> = self.connections.iter().map(|one| one.id).collect();
         for connection in all {
             self.send(connection, message);
         }
@@ -785,7 +829,7 @@ impl Reactor {
         }
     }
 
-    /// A bound connection's end is the launcher's; without containers and connections there is nothing to stay for.
+    /// A bound connection's end is the launcher's.
     fn drop_closed(&mut self) {
         if self
             .connections
@@ -795,9 +839,6 @@ impl Reactor {
             self.end();
         }
         self.connections.retain(|connection| !connection.closed);
-        if self.connections.is_empty() && self.containers.is_empty() && self.workers.is_empty() {
-            self.ending = true;
-        }
     }
 }
 

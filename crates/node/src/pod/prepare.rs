@@ -25,6 +25,8 @@ use crate::volumes::{self, Plan, VolumeAnswers};
 /// A pod that containers may be started in.
 #[derive(Clone)]
 pub(crate) struct Prepared {
+    /// The pod as its volumes show it.
+    pub pod: Arc<Pod>,
     pub facts: Facts,
     pub places: BTreeMap<String, Place>,
     pub answers: Arc<VolumeAnswers>,
@@ -41,7 +43,7 @@ pub(crate) struct Prepared {
 /// What to say in an event; to be tried again.
 pub(crate) async fn prepare(
     shared: &Arc<Shared>,
-    pod: &Pod,
+    pod: &Arc<Pod>,
     has_sandbox: bool,
     interface: Option<Interface>,
 ) -> Result<Prepared, String> {
@@ -83,6 +85,7 @@ pub(crate) async fn prepare(
     sandbox?;
     let (places, answers, images) = volumes?;
     Ok(Prepared {
+        pod: pod.clone(),
         facts,
         places,
         answers: Arc::new(answers),

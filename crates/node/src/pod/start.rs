@@ -26,6 +26,8 @@ pub(crate) enum StartFailure {
     Config(String),
     /// `CreateContainerError`.
     Create(String),
+    /// The launcher died meanwhile.
+    NoLauncher,
     /// The program cannot be run: terminated with `StartError` (K-276).
     Start { message: String, record: Record },
 }
@@ -180,6 +182,7 @@ pub(crate) async fn start(
             );
             Err(StartFailure::Start { message, record })
         }
+        Err(_) if launcher.is_gone() => Err(StartFailure::NoLauncher),
         Err(failure) => Err(StartFailure::Create(failure.message)),
     }
 }

@@ -46,11 +46,23 @@ pub(crate) enum Event {
         verdict: super::probe::Verdict,
     },
     Bound(Result<(), String>),
-    Written(Result<(), kube::Error>),
+    /// A status write was answered; they are numbered from one.
+    Written {
+        number: u64,
+        result: Result<(), kube::Error>,
+    },
     /// The launcher died, and all containers with it.
     Lost,
     /// The node stops; containers are somebody else's now.
     Abandon,
+}
+
+/// How a worker came to its end.
+pub(crate) enum End {
+    /// Told to leave the pod alone.
+    Abandoned,
+    /// With its pod; what came too late is in the channel.
+    Over(mpsc::UnboundedReceiver<Event>),
 }
 
 /// Sends events to a worker.
@@ -106,8 +118,13 @@ pub(crate) struct Worker {
     mount_retry: MountRetry,
     has_sandbox: bool,
     bound: bool,
+    /// The last status sent.
     published: Option<PodStatus>,
-    writing: bool,
+    /// The patch that carried it, until the API is known to have it.
+    unseen: Option<Arc<serde_json::Value>>,
+    /// Number of the last status write, and how many are not answered: an answer comes when a write is on disk.
+    written: u64,
+    unanswered: u64,
     write_after: Instant,
     deadline: Option<Instant>,
     removed: bool,
@@ -138,16 +155,18 @@ impl Worker {
             container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
         };
         let mut slots = Vec::new();
+        let mut overdue = Vec::new();
         for (role, container) in status::containers(&spec) {
             let mut slot = Slot::fresh(&container.name, role);
             if let Some(attempt) = shared.layout.newest(&uid, &container.name) {
-                slot.adopt(
+                let ended = slot.adopt(
                     &shared,
                     &uid,
                     attempt,
                     &greeting.containers,
                     fallback(container),
                 );
+                overdue.extend(ended.map(|ended| (slots.len(), ended)));
             }
             slots.push(slot);
         }
@@ -157,9 +176,13 @@ impl Worker {
             .as_ref()
             .and_then(|status| status.start_time.clone())
             .map_or(now, |time| time.0);
+        let has_sandbox = greeting.sandboxes.contains_key(&uid);
+        let pod_ip = old.as_ref().and_then(|status| status.pod_ip.clone());
         let view = PodView {
             start: Some(start),
             host_ip: shared.facts.host_ip.clone(),
+            pod_ip: pod_ip.filter(|_| has_sandbox).unwrap_or_default(),
+            sandbox: has_sandbox,
             ..PodView::default()
         };
         let bound = spec
@@ -167,8 +190,8 @@ impl Worker {
             .as_deref()
             .is_some_and(|name| !name.is_empty());
         let published = old.filter(|status| status.start_time.is_some());
-        Self {
-            has_sandbox: greeting.sandboxes.contains_key(&uid),
+        let mut worker = Self {
+            has_sandbox,
             shared,
             uid,
             events,
@@ -182,22 +205,31 @@ impl Worker {
             preparing: false,
             prepare_again: None,
             mount_retry: MountRetry::default(),
-            writing: false,
+            unseen: None,
+            written: 0,
+            unanswered: 0,
             write_after: Instant::now() + QUIET,
             deadline: None,
             removed: false,
             stopping_sidecars: false,
             deleted_object: false,
             lease: None,
+        };
+        for (at, ended) in overdue {
+            let policy = worker.policy(at);
+            worker.instance_over(at, ended, policy);
         }
+        worker
     }
 
     /// Runs the pod to its end.
-    pub async fn run(mut self) {
+    pub async fn run(mut self) -> End {
         if !self.bound {
             self.bind();
         }
         self.set_deadline();
+        self.resume_probes();
+        self.renew_changed_images();
         loop {
             self.step();
             self.publish();
@@ -210,18 +242,19 @@ impl Worker {
                 () = sleep_until(next) => continue,
             };
             match event {
-                Some(Event::Abandon) | None => return,
+                Some(Event::Abandon) | None => return End::Abandoned,
                 Some(event) => self.hear(event),
             }
             // What came in meanwhile is decided on, and published, together.
             while let Ok(event) = self.events.try_recv() {
                 if matches!(event, Event::Abandon) {
-                    return;
+                    return End::Abandoned;
                 }
                 self.hear(event);
             }
         }
         self.clean_up().await;
+        End::Over(self.events)
     }
 
     /// Whether nothing is left to do: all has ended and the API knows, or has forgotten the pod.
@@ -230,7 +263,7 @@ impl Worker {
             .slots
             .iter()
             .all(|slot| !matches!(slot.phase, Phase::Starting | Phase::Running));
-        if !idle || self.preparing || self.writing {
+        if !idle || self.preparing || self.unanswered > 0 {
             return false;
         }
         if self.removed {
@@ -268,57 +301,110 @@ impl Worker {
                 tracing::warn!(pod = %self.pod.name_any(), %error, "cannot bind the pod to this node");
                 self.removed = true;
             }
-            Event::Written(result) => self.written(result),
+            Event::Written { number, result } => self.written(number, result),
             Event::Lost => self.lost(),
             Event::Abandon => {}
         }
     }
 
     fn updated(&mut self, pod: Pod) {
-        let metadata = |pod: &Pod| {
-            (
-                pod.metadata.annotations.clone(),
-                pod.metadata.labels.clone(),
-            )
-        };
-        let changed = metadata(&pod) != metadata(&self.pod);
-        let images: Vec<(String, Option<String>)> = pod
+        // The watch tells sooner than the answer, which waits for the disk.
+        self.bound |= pod
             .spec
-            .iter()
-            .flat_map(status::containers)
-            .map(|(_, container)| (container.name.clone(), container.image.clone()))
-            .collect();
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_deref())
+            .is_some_and(|name| !name.is_empty());
+        if let Some(sent) = &self.unseen
+            && status::shows(&pod, &sent["status"])
+        {
+            self.unseen = None;
+        }
         self.pod = Arc::new(pod);
-        // K-304: files of the downward API follow at once.
-        if changed && let Some(prepared) = &self.prepared {
-            let result = prepare::write_volumes(
-                &self.shared,
-                &self.pod,
-                &prepared.answers,
-                &prepared.facts,
-                &prepared.images,
-            );
-            if let Err(error) = result {
+        self.follow_metadata();
+        self.renew_changed_images();
+        self.set_deadline();
+    }
+
+    /// K-304: files of the downward API follow at once.
+    fn follow_metadata(&mut self) {
+        let Some(prepared) = &mut self.prepared else {
+            return;
+        };
+        let (written, now) = (&prepared.pod.metadata, &self.pod.metadata);
+        if (&written.annotations, &written.labels) == (&now.annotations, &now.labels) {
+            return;
+        }
+        let result = prepare::write_volumes(
+            &self.shared,
+            &self.pod,
+            &prepared.answers,
+            &prepared.facts,
+            &prepared.images,
+        );
+        match result {
+            Ok(_) => prepared.pod = self.pod.clone(),
+            Err(error) => {
                 tracing::warn!(pod = %self.pod.name_any(), %error, "cannot update the pod's volumes");
             }
         }
-        for (name, image) in images {
-            let Some(at) = self.slots.iter().position(|slot| slot.name == name) else {
-                continue;
-            };
+    }
+
+    /// K-277: a container whose image is no longer the spec's is stopped, and started again with that.
+    fn renew_changed_images(&mut self) {
+        for at in 0..self.slots.len() {
             let slot = &self.slots[at];
+            let image = self
+                .spec_container(&slot.name)
+                .and_then(|container| container.image.as_ref());
             let other = slot
                 .record
                 .as_ref()
-                .is_some_and(|record| image.as_ref() != Some(&record.image));
+                .is_some_and(|record| image != Some(&record.image));
             if slot.phase == Phase::Running && other && !slot.renew {
-                // K-277.
                 self.slots[at].renew = true;
                 let grace = self.grace();
                 self.kill(at, grace);
             }
         }
-        self.set_deadline();
+    }
+
+    /// Probes of containers that an earlier node started.
+    fn resume_probes(&mut self) {
+        for at in 0..self.slots.len() {
+            if self.slots[at].phase != Phase::Running {
+                continue;
+            }
+            let (name, attempt) = (self.slots[at].name.clone(), self.slots[at].attempt);
+            let Some(probes) = self.start_probes(&name, attempt) else {
+                continue;
+            };
+            let known = self.pod.status.iter().flat_map(|status| {
+                let regular = status.container_statuses.iter().flatten();
+                regular.chain(status.init_container_statuses.iter().flatten())
+            });
+            let was = known.filter(|one| one.name == name).find(|one| {
+                one.state
+                    .as_ref()
+                    .is_some_and(|state| state.running.is_some())
+            });
+            let slot = &mut self.slots[at];
+            if let State::Running { started, ready, .. } = &mut slot.view.state {
+                *started = !probes.has_startup || was.is_some_and(|was| was.started == Some(true));
+                *ready = *started && (!probes.has_readiness || was.is_some_and(|was| was.ready));
+            }
+            slot.probes = Some(probes);
+        }
+    }
+
+    fn start_probes(&self, name: &str, attempt: u32) -> Option<super::probe::Handle> {
+        super::probe::start(
+            &self.shared,
+            &self.uid,
+            self.spec_container(name)?,
+            attempt,
+            &self.view.pod_ip,
+            &self.sender,
+        )
     }
 
     fn set_deadline(&mut self) {
@@ -374,6 +460,8 @@ impl Worker {
                 self.view.sandbox = true;
                 self.view.pod_ip = prepared.facts.pod_ip.clone();
                 self.prepared = Some(prepared);
+                // The pod may have changed while its volumes were written.
+                self.follow_metadata();
             }
             Err(reason) => {
                 let (wait, tell) = self.mount_retry.failed(&reason);
@@ -393,17 +481,7 @@ impl Worker {
         let id = format!("tektite://{}", container_id(&self.uid, name, attempt));
         let policy = self.policy(at);
         let probes = match &result {
-            Ok(_) => self.spec_container(name).cloned().and_then(|container| {
-                let address = self.view.pod_ip.clone();
-                super::probe::start(
-                    &self.shared,
-                    &self.uid,
-                    &container,
-                    attempt,
-                    &address,
-                    &self.sender,
-                )
-            }),
+            Ok(_) => self.start_probes(name, attempt),
             Err(_) => None,
         };
         let slot = &mut self.slots[at];
@@ -477,6 +555,7 @@ impl Worker {
                 };
                 self.event("Warning", "Failed", &format!("Error: {reason}"), Some(name));
             }
+            Err(StartFailure::NoLauncher) => self.lost_instance(at),
             Err(StartFailure::Config(message) | StartFailure::Create(message))
                 if message.is_empty() =>
             {
@@ -486,7 +565,9 @@ impl Worker {
                 let (reason, message) = match failure {
                     StartFailure::Config(message) => ("CreateContainerConfigError", message),
                     StartFailure::Create(message) => ("CreateContainerError", message),
-                    StartFailure::Image(_) | StartFailure::Start { .. } => return,
+                    StartFailure::Image(_)
+                    | StartFailure::Start { .. }
+                    | StartFailure::NoLauncher => return,
                 };
                 slot.phase = Phase::Waiting(Instant::now() + FIRST_BACKOFF);
                 slot.view.state = State::Waiting {
@@ -507,6 +588,10 @@ impl Worker {
         let Some(at) = self.slot(name, attempt) else {
             return;
         };
+        if !matches!(self.slots[at].phase, Phase::Starting | Phase::Running) {
+            // Its exit file has told already.
+            return;
+        }
         let fallback = self.spec_container(name).is_some_and(|container| {
             container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
         });
@@ -547,28 +632,31 @@ impl Worker {
         self.prepared = None;
         self.view.sandbox = false;
         for at in 0..self.slots.len() {
-            if self.slots[at].phase != Phase::Running {
-                continue;
-            }
-            let (name, attempt, policy) = (
-                self.slots[at].name.clone(),
-                self.slots[at].attempt,
-                self.policy(at),
-            );
-            let instance = self.shared.layout.instance(&self.uid, &name, attempt);
-            match record::read_exit(&instance) {
-                Some(exit) => self.ended(&name, attempt, &exit),
-                None => {
-                    self.shared.logs.close(&instance.log());
-                    let slot = &self.slots[at];
-                    let ended = record::lost(
-                        slot.record.as_ref().map(Record::started_at),
-                        &slot.view.container_id,
-                    );
-                    self.instance_over(at, ended, policy);
-                }
+            if self.slots[at].phase == Phase::Running {
+                self.lost_instance(at);
             }
         }
+    }
+
+    fn lost_instance(&mut self, at: usize) {
+        let slot = &self.slots[at];
+        let (name, attempt) = (slot.name.clone(), slot.attempt);
+        let instance = self.shared.layout.instance(&self.uid, &name, attempt);
+        if let Some(exit) = record::read_exit(&instance) {
+            return self.ended(&name, attempt, &exit);
+        }
+        self.shared.logs.close(&instance.log());
+        if slot.phase == Phase::Starting && !instance.pid().exists() {
+            // It never began. Another launcher is on its way.
+            self.slots[at].phase = Phase::Waiting(Instant::now() + Duration::from_millis(50));
+            return;
+        }
+        let ended = record::lost(
+            slot.record.as_ref().map(Record::started_at),
+            &format!("tektite://{}", container_id(&self.uid, &name, attempt)),
+        );
+        let policy = self.policy(at);
+        self.instance_over(at, ended, policy);
     }
 
     /// An instance is over: the container is done, or will be started again.
@@ -687,14 +775,14 @@ impl Worker {
             self.stop(None);
             return;
         }
+        if self.stopping_sidecars || self.nothing_to_start() {
+            return self.stop_sidecars();
+        }
         if self.prepared.is_none() {
             if !self.preparing && self.prepare_again.is_none_or(|again| again <= now) {
                 self.prepare();
             }
             return;
-        }
-        if self.stopping_sidecars {
-            return self.stop_sidecars();
         }
         if !self.advance_init(now) {
             return;
@@ -704,10 +792,17 @@ impl Worker {
                 self.start_if_due(at, now);
             }
         }
+    }
+
+    /// Whether nothing but sidecars is left: the regular containers are done, or an init container has failed for good.
+    fn nothing_to_start(&self) -> bool {
+        let failed = |slot: &Slot| {
+            slot.role == Role::Init
+                && slot.phase == Phase::Done
+                && matches!(&slot.view.state, State::Ended(ended) if ended.code != 0)
+        };
         let mut regular = self.slots.iter().filter(|slot| slot.role == Role::Regular);
-        if regular.all(|slot| slot.phase == Phase::Done) {
-            self.stop_sidecars();
-        }
+        regular.all(|slot| slot.phase == Phase::Done) || self.slots.iter().any(failed)
     }
 
     /// Kills what runs; once nothing does, the pod is finished.
@@ -763,11 +858,6 @@ impl Worker {
                 }
                 Role::Init => match &slot.view.state {
                     State::Ended(ended) if ended.code == 0 => {}
-                    State::Ended(_) if slot.phase == Phase::Done => {
-                        // Under Never: the pod has failed.
-                        self.stop_sidecars();
-                        return false;
-                    }
                     _ => {
                         self.start_if_due(at, now);
                         return false;
@@ -988,7 +1078,8 @@ impl Worker {
         let deadline = self
             .deadline
             .filter(|_| self.view.reason.is_none() && !self.view.finished);
-        let publish = (self.published.is_none() && !self.writing).then_some(self.write_after);
+        let publish = (self.bound && self.published.is_none() && self.unseen.is_none())
+            .then_some(self.write_after);
         let waiting = waiting
             .chain(kills)
             .chain(pulls)
@@ -1002,8 +1093,10 @@ impl Worker {
 
     // What the API is told.
 
+    /// Sends the status if it changed. A write may follow another that is not on disk yet, but only once the API has that
+    /// one: so they never overtake each other, and the last one sent is the last one kept.
     fn publish(&mut self) {
-        if self.writing || !self.bound || self.removed {
+        if self.unseen.is_some() || !self.bound || self.removed {
             return;
         }
         let views: BTreeMap<String, View> = self
@@ -1051,8 +1144,13 @@ impl Worker {
             self.delete_object();
             return;
         }
-        self.writing = true;
-        self.published = Some(status.clone());
+        let uid = &self.pod.metadata.uid;
+        let patch = Arc::new(json!({"metadata": {"uid": uid}, "status": status}));
+        self.published = Some(status);
+        self.unseen = Some(patch.clone());
+        self.written += 1;
+        self.unanswered += 1;
+        let number = self.written;
         let (client, pod, sender) = (
             self.shared.client.clone(),
             self.pod.clone(),
@@ -1060,20 +1158,24 @@ impl Worker {
         );
         tokio::spawn(async move {
             let pods: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
-            let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
             let result = pods
                 .patch_status(
                     &pod.name_any(),
                     &PatchParams::default(),
-                    &Patch::Merge(patch),
+                    &Patch::Merge(&*patch),
                 )
-                .await;
-            let _ = sender.send(Event::Written(result.map(drop)));
+                .await
+                .map(drop);
+            let _ = sender.send(Event::Written { number, result });
         });
     }
 
-    fn written(&mut self, result: Result<(), kube::Error>) {
-        self.writing = false;
+    fn written(&mut self, number: u64, result: Result<(), kube::Error>) {
+        self.unanswered -= 1;
+        let last = number == self.written;
+        if last {
+            self.unseen = None;
+        }
         match result {
             Ok(()) => {}
             Err(kube::Error::Api(status))
@@ -1087,6 +1189,10 @@ impl Worker {
             }
             Err(error) => {
                 tracing::warn!(%error, pod = %self.pod.name_any(), "cannot write a pod status");
+                if !last {
+                    // The one after it says it all.
+                    return;
+                }
                 self.published = None;
                 self.write_after = Instant::now() + Duration::from_millis(500);
             }
@@ -1109,22 +1215,17 @@ impl Worker {
         super::events::emit(&self.shared, &self.pod, kind, reason, message, container);
     }
 
-    async fn clean_up(self) {
-        let launcher = self.shared.launcher();
-        if self.has_sandbox
-            && let Err(error) = launcher.remove_sandbox(&self.uid).await
-        {
-            tracing::warn!(%error, "cannot remove a pod's sandbox");
+    async fn clean_up(&mut self) {
+        if self.has_sandbox {
+            self.shared.remove_sandbox(&self.uid).await;
         }
-        let pod = self.shared.layout.pod(&self.uid);
-        let memory = self.shared.layout.pod_memory(&self.uid);
-        let mut ended = vec![memory];
-        if self.removed {
-            ended.push(pod);
-        } else {
-            ended.extend(["volumes", "etc"].map(|part| pod.join(part)));
-        }
-        self.shared.remove(ended).await;
+        self.lease = None;
+        let layout = &self.shared.layout;
+        let left = match self.removed {
+            true => vec![layout.pod_memory(&self.uid), layout.pod(&self.uid)],
+            false => layout.left_at_end(&self.uid),
+        };
+        self.shared.remove(left).await;
     }
 }
 
@@ -1199,7 +1300,10 @@ impl Slot {
         }
     }
 
-    /// Takes over what an earlier node left of the newest instance (K-292).
+    /// Takes over what an earlier node left of the newest instance (K-292); answers with its end, if it has ended.
+    ///
+    /// The exit file comes first: `alive` is what the launcher had when it was asked, and what has ended since then is
+    /// told to nobody else.
     fn adopt(
         &mut self,
         shared: &Shared,
@@ -1207,41 +1311,49 @@ impl Slot {
         attempt: u32,
         alive: &BTreeMap<String, i32>,
         fallback: bool,
-    ) {
-        let instance = shared.layout.instance(uid, &self.name, attempt);
+    ) -> Option<Ended> {
         self.attempt = attempt;
-        let Some(record) = Record::read(&instance) else {
-            return;
+        self.view.restarts = i32::try_from(attempt).unwrap_or(i32::MAX);
+        let end = |attempt: u32, started: Option<Timestamp>| {
+            let instance = shared.layout.instance(uid, &self.name, attempt);
+            let shown = format!("tektite://{}", container_id(uid, &self.name, attempt));
+            let exit = record::read_exit(&instance)?;
+            Some(record::ended(&instance, &exit, started, &shown, fallback))
         };
+        let started =
+            |attempt: u32| Record::read(&shared.layout.instance(uid, &self.name, attempt));
+        self.view.last = attempt
+            .checked_sub(1)
+            .and_then(|before| end(before, started(before).map(|record| record.started_at())));
+        let record = started(attempt)?;
+        let began = Some(record.started_at());
+        let ended = end(attempt, began);
+        let instance = shared.layout.instance(uid, &self.name, attempt);
         let id = container_id(uid, &self.name, attempt);
         let shown = format!("tektite://{id}");
+        let runs = ended.is_none() && alive.contains_key(&id);
+        if ended.is_none() && !runs && !instance.pid().exists() {
+            // It was never started.
+            return None;
+        }
         self.view.image_id = record.image_id.clone();
         self.view.image = Some(record.image.clone());
         self.view.container_id = shown.clone();
-        self.view.restarts = i32::try_from(attempt).unwrap_or(i32::MAX);
-        let started = record.started_at();
-        self.record = Some(record);
-        if alive.contains_key(&id) {
-            if let Err(error) = shared.logs.open(&instance.log()) {
-                tracing::warn!(%error, "cannot watch a container's log");
-            }
-            self.phase = Phase::Running;
-            self.since = Some(Instant::now());
-            self.view.state = State::Running {
-                since: started,
-                started: true,
-                ready: true,
-            };
-            return;
-        }
-        let ended = match record::read_exit(&instance) {
-            Some(exit) => record::ended(&instance, &exit, Some(started), &shown, fallback),
-            None if instance.pid().exists() => record::lost(Some(started), &shown),
-            // It was never started.
-            None => return,
+        self.view.state = State::Running {
+            since: record.started_at(),
+            started: true,
+            ready: true,
         };
-        self.phase = Phase::Done;
-        self.view.state = State::Ended(ended);
+        self.record = Some(record);
+        if !runs {
+            return Some(ended.unwrap_or_else(|| record::lost(began, &shown)));
+        }
+        if let Err(error) = shared.logs.open(&instance.log()) {
+            tracing::warn!(%error, "cannot watch a container's log");
+        }
+        self.phase = Phase::Running;
+        self.since = Some(Instant::now());
+        None
     }
 }
 

@@ -21,7 +21,14 @@ pub struct Api {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<String>,
     version: watch::Sender<u64>,
+    holds: Arc<Mutex<Vec<Held>>>,
 }
+
+/// How the request line ends, and what is heard when it may be answered.
+type Held = (String, watch::Receiver<()>);
+
+/// Requests wait until this is dropped; see [`Api::hold`].
+pub struct Hold(#[expect(dead_code, reason = "its drop is what is heard")] watch::Sender<()>);
 
 #[derive(Default)]
 struct State {
@@ -37,6 +44,32 @@ impl Api {
             state: Arc::default(),
             events: broadcast::Sender::new(4096),
             version: watch::Sender::new(0),
+            holds: Arc::default(),
+        }
+    }
+
+    /// Keeps back the answers to requests whose line, method and path, ends in a text. Reads look only afterwards; writes
+    /// are done before.
+    pub fn hold(&self, ending: &str) -> Hold {
+        let sender = watch::Sender::new(());
+        let hold = (ending.to_string(), sender.subscribe());
+        self.holds
+            .lock()
+            .expect("no test panics while it holds this")
+            .push(hold);
+        Hold(sender)
+    }
+
+    async fn held(&self, line: &str) {
+        let found = self
+            .holds
+            .lock()
+            .expect("no test panics while it holds this")
+            .iter()
+            .find(|(ending, _)| line.ends_with(ending))
+            .map(|(_, hold)| hold.clone());
+        if let Some(mut hold) = found {
+            while hold.changed().await.is_ok() {}
         }
     }
 
@@ -44,7 +77,18 @@ impl Api {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
-            async move { Ok::<_, Infallible>(api.answer(request).await) }
+            async move {
+                let line = format!("{} {}", request.method(), request.uri().path());
+                let reads = request.method() == Method::GET;
+                if reads {
+                    api.held(&line).await;
+                }
+                let answer = api.answer(request).await;
+                if !reads {
+                    api.held(&line).await;
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         kube::Client::new(service, "default")
     }
