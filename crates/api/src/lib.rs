@@ -4,6 +4,7 @@
 //! - [`admission`]: the defaults an object gets and the reasons it is refused for, in Tekton's words.
 //! - [`mod@convert`]: from one served version to another.
 //! - [`crd`]: the CustomResourceDefinitions.
+//! - [`cel`]: the compiler of CEL expressions.
 //! - [`config`]: what the ConfigMaps of the installation say.
 //! - [`names`]: labels, annotations and reasons that tools read.
 //!
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod cel;
 pub mod config;
 pub mod convert;
 pub mod crd;

@@ -285,6 +285,8 @@ pub mod config_map {
     pub const LOGGING: &str = "config-logging";
     /// How the controllers elect one of them.
     pub const LEADER_ELECTION: &str = "config-leader-election";
+    /// How the webhooks elect one of them.
+    pub const LEADER_ELECTION_WEBHOOK: &str = "config-leader-election-webhook";
     /// Where events go.
     pub const EVENTS: &str = "config-events";
     /// Metrics.

@@ -200,6 +200,11 @@ fn steps_are_checked_field_by_field() {
                 step(json!({"when": [{"cel": "true", "input": "a"}]})),
                 "cel and input+operator+values cannot be set in one WhenExpression: &{a  [] true}: ",
             ),
+            (step(json!({"when": [{"cel": "'$(params.a)' == 'b'"}]})), ""),
+            (
+                step(json!({"when": [{"cel": "params == 'b'"}]})),
+                "invalid cel expression: %s with err: %s: spec.steps[0].when[0].ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params == 'b'\n | ^, spec.steps[0].when[0].params == 'b'",
+            ),
         ],
     );
 }

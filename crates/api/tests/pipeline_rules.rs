@@ -396,6 +396,27 @@ fn pipeline_tasks_say_what_to_run() {
             ),
         ],
     );
+    let compiled = |expression: &str, cause: &str| {
+        let said = format!(
+            "invalid cel expression: %s with err: %s: spec.tasks[0].when[0].{cause}, spec.tasks[0].when[0].{expression}"
+        );
+        (one(json!({"when": [{"cel": expression}]})), said)
+    };
+    let (refused, said) = compiled(
+        "foo == 'a'",
+        "ERROR: <input>:1:1: undeclared reference to 'foo' (in container '')\n | foo == 'a'\n | ^",
+    );
+    check(
+        "Pipeline",
+        &config(&[("enable-cel-in-whenexpression", "true")], &[]),
+        &[
+            (refused, &said),
+            (
+                one(json!({"when": [{"cel": "'$(params.foo)' == 'a'"}]})),
+                "",
+            ),
+        ],
+    );
     check(
         "Pipeline",
         &config(&[("disable-inline-spec", "pipeline")], &[]),

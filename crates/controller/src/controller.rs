@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud_events;
 use crate::config::read_config;
 use crate::events::recorder;
 use crate::leader::{self, Leadership};
@@ -40,6 +41,18 @@ pub enum RunError {
         /// What the API said.
         message: String,
     },
+    /// There are fewer buckets than pods that share the work.
+    #[error(
+        "ordinal {ordinal} is out of range [0, {buckets}): raise `buckets` in ConfigMap {config_map}"
+    )]
+    NoBucket {
+        /// The pod's place.
+        ordinal: u32,
+        /// How many buckets there are.
+        buckets: u32,
+        /// Where that is said.
+        config_map: String,
+    },
 }
 
 impl Controller {
@@ -53,10 +66,11 @@ impl Controller {
     ) -> Result<(), RunError> {
         let stop = shutdown.child_token();
         let (recorder, writer) = recorder();
-        let world = Arc::new(World::new(client, options, recorder));
+        let world = Arc::new(World::new(client, options, recorder, stop.clone()));
         let mut tasks = JoinSet::new();
         let mut writers = JoinSet::new();
-        writers.spawn(writer.run(world.rest.clone(), stop.clone()));
+        let told = CancellationToken::new();
+        writers.spawn(writer.run(world.rest.clone(), told.clone()));
         world.options.metrics.observe(&world);
 
         // The configuration first: nothing is decided without it.
@@ -134,14 +148,29 @@ impl Controller {
         let leadership = match &world.options.acting {
             Acting::Always => Leadership::default(),
             Acting::Elected(election) => leader::elect(&world, election, &mut elections, &withdraw),
+            Acting::Assigned(set) => {
+                leader::assigned(&world, set).map_err(|buckets| RunError::NoBucket {
+                    ordinal: set.ordinal,
+                    buckets,
+                    config_map: set.config_map.clone(),
+                })?
+            }
             Acting::Never => Leadership::none(),
         };
+        let mut notifiers = JoinSet::new();
+        notifiers.spawn(cloud_events::run(
+            Arc::clone(&world),
+            leadership.clone(),
+            stop.clone(),
+        ));
         dispatch(&world, &leadership, &shutdown).await;
         // Only now, as nothing acts any more, may another take over.
         withdraw.cancel();
         let _ = tokio::time::timeout(LAST_EVENTS, elections.join_all()).await;
+        let _ = tokio::time::timeout(LAST_EVENTS, notifiers.join_all()).await;
+        told.cancel();
         // What happened last is told too, unless the API has gone away.
-        let _ = tokio::time::timeout(LAST_EVENTS, writers.join_next()).await;
+        let _ = tokio::time::timeout(LAST_EVENTS, writers.join_all()).await;
         Ok(())
     }
 }
@@ -236,7 +265,7 @@ async fn dispatch(world: &Arc<World>, leadership: &Leadership, shutdown: &Cancel
             () = shutdown.cancelled() => break,
             next = next => next,
         };
-        if !leadership.leads(key.kind) {
+        if !leadership.leads(key.kind, &key.name) {
             // Whoever leads looks at it; should that become this process, everything is queued again (P-394).
             world.queue.done(&key);
             continue;

@@ -67,8 +67,11 @@ async fn apply_one(
     };
     match effect {
         Effect::CreatePod(pod) => {
-            by.create::<Pod>(&**pod, pod.metadata.name.as_deref(), OthersObject::Refuse)
-                .await
+            let name = pod.metadata.name.as_deref();
+            patiently(world, || {
+                by.create::<Pod>(&**pod, name, OthersObject::Refuse)
+            })
+            .await
         }
         Effect::DeletePod { name } => by.delete(Resource::PODS, name).await,
         Effect::PatchPod { name, patch } => by.patch::<Pod>(name, patch).await,
@@ -79,14 +82,22 @@ async fn apply_one(
             .map(|_| false),
         Effect::DeletePvc { name } => by.delete(Resource::PVCS, name).await,
         Effect::CreateTaskRun(run) => {
-            by.create::<TaskRun>(&**run, run.metadata.name.as_deref(), OthersObject::Accept)
-                .await
+            let name = run.metadata.name.as_deref();
+            let create = async || {
+                by.create::<TaskRun>(&**run, name, OthersObject::Accept)
+                    .await
+            };
+            patiently(world, create).await
         }
         Effect::PatchTaskRun { name, patch } => by.patch::<TaskRun>(name, patch).await,
         Effect::DeleteTaskRun { name } => by.delete(Resource::TASK_RUNS, name).await,
         Effect::CreateCustomRun(run) => {
-            by.create::<CustomRun>(&**run, run.metadata.name.as_deref(), OthersObject::Accept)
-                .await
+            let name = run.metadata.name.as_deref();
+            let create = async || {
+                by.create::<CustomRun>(&**run, name, OthersObject::Accept)
+                    .await
+            };
+            patiently(world, create).await
         }
         Effect::PatchCustomRun { name, patch } => by.patch::<CustomRun>(name, patch).await,
         Effect::CreatePipelineRun(run) => {
@@ -96,6 +107,33 @@ async fn apply_one(
         Effect::PatchPipelineRun { name, patch } => by.patch::<PipelineRun>(name, patch).await,
         Effect::CreateStatefulSet(set) => by.create_uncached(Resource::STATEFUL_SETS, &**set).await,
         Effect::DeleteStatefulSet { name } => by.delete(Resource::STATEFUL_SETS, name).await,
+    }
+}
+
+/// Creates, again and later each time while admission is too slow to answer and the configuration wants it (T-224, P-377).
+async fn patiently<F: Future<Output = Result<bool, CallError>>>(
+    world: &World,
+    create: impl Fn() -> F,
+) -> Result<bool, CallError> {
+    let config = world.options.config.current();
+    let mut waits = config.wait_exponential_backoff.waits();
+    loop {
+        let error = match create().await {
+            Err(error) if config.feature_flags.enable_wait_exponential_backoff => error,
+            result => return result,
+        };
+        if !error.is_webhook_timeout() {
+            return Err(error);
+        }
+        let Some(wait) = waits.next() else {
+            return Err(CallError::Unreachable(
+                "timed out waiting for the condition".into(),
+            ));
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = world.stop.cancelled() => return Err(error),
+        }
     }
 }
 

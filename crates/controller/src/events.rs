@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tektite_engine::cloud_event::Subject;
 use tektite_engine::decision::{Event, EventType};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +17,51 @@ const BACKLOG: usize = 4096;
 /// How many written events are remembered, so that a repetition counts them up.
 const REMEMBERED: usize = 4096;
 
+/// Who reports an event, and the kind of what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reporter {
+    api_version: &'static str,
+    kind: &'static str,
+    component: &'static str,
+}
+
+impl Reporter {
+    /// The controller that keeps objects of `kind` going.
+    pub(crate) fn reconciling(kind: Kind) -> Self {
+        let (api_version, kind, component) = match kind {
+            Kind::TaskRun => ("tekton.dev/v1", "TaskRun", "taskrun-controller"),
+            Kind::PipelineRun => ("tekton.dev/v1", "PipelineRun", "pipelinerun-controller"),
+            Kind::ResolutionRequest => (
+                "resolution.tekton.dev/v1beta1",
+                "ResolutionRequest",
+                "resolutionrequest-controller",
+            ),
+        };
+        Self {
+            api_version,
+            kind,
+            component,
+        }
+    }
+
+    /// The controller that sends the CloudEvents of `subject`.
+    pub(crate) fn notifying(subject: Subject) -> Self {
+        Self {
+            api_version: subject.api_version(),
+            kind: subject.kind(),
+            component: match subject {
+                Subject::TaskRun => "TaskRunEvents",
+                Subject::PipelineRun => "PipelineRunEvents",
+                Subject::CustomRun => "CustomRunEvents",
+            },
+        }
+    }
+}
+
 /// The object an event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Involved {
-    pub(crate) kind: Kind,
+    pub(crate) reporter: Reporter,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
@@ -131,15 +173,11 @@ fn seconds(at: Timestamp) -> String {
 }
 
 fn event_object(involved: &Involved, event: &Event, name: &str, at: &str) -> Value {
-    let (api_version, kind, component) = match involved.kind {
-        Kind::TaskRun => ("tekton.dev/v1", "TaskRun", "taskrun-controller"),
-        Kind::PipelineRun => ("tekton.dev/v1", "PipelineRun", "pipelinerun-controller"),
-        Kind::ResolutionRequest => (
-            "resolution.tekton.dev/v1beta1",
-            "ResolutionRequest",
-            "resolutionrequest-controller",
-        ),
-    };
+    let Reporter {
+        api_version,
+        kind,
+        component,
+    } = involved.reporter;
     json!({
         "apiVersion": "v1",
         "kind": "Event",

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod cloud_events;
 mod config;
 mod controller;
 mod definitions;
@@ -35,5 +36,5 @@ pub use controller::{Controller, RunError};
 pub use images::{ImageConfigs, ImageError, Keychain, RegistryLogin};
 pub use install::{InstallError, InstallOptions, install};
 pub use metrics::{Metrics, metrics_router};
-pub use options::{Acting, ControllerOptions, LeaderElection};
+pub use options::{Acting, ControllerOptions, LeaderElection, StatefulSet};
 pub use webhook::{WEBHOOK_SERVICE, webhook_configurations, webhook_router};

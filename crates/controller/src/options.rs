@@ -52,6 +52,8 @@ pub enum Acting {
     Always,
     /// While it leads, by Lease: others may be there.
     Elected(LeaderElection),
+    /// On the keys that fall to its place among the pods of a StatefulSet, without an election.
+    Assigned(StatefulSet),
     /// Never: it only keeps the configuration current, for webhooks; others see to the runs.
     Never,
 }
@@ -67,7 +69,12 @@ pub struct LeaderElection {
     pub renew_deadline: std::time::Duration,
     /// How often to try.
     pub retry_period: std::time::Duration,
+    /// The ConfigMap of the installation whose periods win over these and that says how many buckets there are.
+    pub config_map: String,
 }
+
+/// The ConfigMap of the controllers' election, unless the process is told another.
+const CONFIG_MAP: &str = "config-leader-election-controller";
 
 impl LeaderElection {
     /// For a process that is one of several: no two get the same identity, as upstream makes them from host and chance.
@@ -84,6 +91,76 @@ impl LeaderElection {
             lease_duration: seconds(60),
             renew_deadline: seconds(40),
             retry_period: seconds(10),
+            config_map: CONFIG_MAP.into(),
+        }
+    }
+}
+
+/// A pod's place in a StatefulSet whose pods share the work by their ordinals (P-395).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulSet {
+    /// Name of the StatefulSet.
+    pub name: String,
+    /// Which of its pods this is, from 0.
+    pub ordinal: u32,
+    /// Its headless service.
+    pub service: String,
+    /// The service's port; part of the buckets' names only.
+    pub port: String,
+    /// The service's protocol; part of the buckets' names only.
+    pub protocol: String,
+    /// The ConfigMap of the installation that says how many buckets there are.
+    pub config_map: String,
+}
+
+impl StatefulSet {
+    /// The place of the pod of that name (`<StatefulSet>-<ordinal>`) behind `service`.
+    ///
+    /// # Errors
+    /// The pod's name does not end in a number.
+    pub fn of_pod(pod: &str, service: impl Into<String>) -> Result<Self, String> {
+        let (name, ordinal) = pod
+            .rsplit_once('-')
+            .and_then(|(name, ordinal)| Some((name, ordinal.parse().ok()?)))
+            .ok_or_else(|| format!("{pod:?} is not a valid stateful set controller ordinal"))?;
+        Ok(Self {
+            name: name.into(),
+            ordinal,
+            service: service.into(),
+            port: "80".into(),
+            protocol: "http".into(),
+            config_map: CONFIG_MAP.into(),
+        })
+    }
+
+    /// The address of a pod of the set, which is the name of its bucket.
+    pub(crate) fn address(&self, ordinal: u32, namespace: &str) -> String {
+        let Self {
+            name,
+            service,
+            port,
+            protocol,
+            ..
+        } = self;
+        format!("{protocol}://{name}-{ordinal}.{service}.{namespace}.svc.cluster.local:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P-395
+    #[test]
+    fn a_pods_name_is_its_place_in_the_stateful_set() {
+        let set = StatefulSet::of_pod("controller-a-3", "svc").unwrap();
+        assert_eq!((set.name.as_str(), set.ordinal), ("controller-a", 3));
+        assert_eq!(
+            set.address(1, "ns"),
+            "http://controller-a-1.svc.ns.svc.cluster.local:80"
+        );
+        for pod in ["controller", "controller-", "controller-x", ""] {
+            assert!(StatefulSet::of_pod(pod, "svc").is_err(), "{pod}");
         }
     }
 }

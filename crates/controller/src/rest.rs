@@ -115,6 +115,11 @@ impl CallError {
         matches!(self, CallError::Refused(refused) if refused.code == 409 && refused.reason != "AlreadyExists")
     }
 
+    /// Whether an admission webhook did not answer in time.
+    pub(crate) fn is_webhook_timeout(&self) -> bool {
+        matches!(self, CallError::Refused(refused) if refused.code == 500 && refused.message.contains("timeout"))
+    }
+
     /// Whether the same call may succeed a little later without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -14,7 +14,7 @@ use tektite_engine::decision::{Answers, Decision, Event, Refusal};
 
 use crate::answers;
 use crate::effects::{self, EffectError, encode, metadata_patch};
-use crate::events::Involved;
+use crate::events::{Involved, Reporter};
 use crate::rest::{CallError, PatchType};
 use crate::store::{Head, Slot};
 use crate::world::{Cached, Key, World};
@@ -175,7 +175,7 @@ fn has_ended(conditions: &[Condition]) -> bool {
 fn involved<R: Run>(run: &R, key: &Key) -> Involved {
     let metadata = run.metadata();
     Involved {
-        kind: key.kind,
+        reporter: Reporter::reconciling(key.kind),
         namespace: key.name.namespace.to_string(),
         name: key.name.name.to_string(),
         uid: metadata.uid.clone().unwrap_or_default(),

@@ -132,8 +132,8 @@ pub(crate) enum Slot<K> {
 /// Whether an observation told anything new.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// An object of which an older state or none was known.
-    Newer(Arc<Head>),
+    /// An object of which an older state or none was known, and that state as it was read.
+    Newer(Arc<Head>, Bytes),
     /// The object is gone.
     Gone(Arc<Head>),
     /// Nothing that was not known.
@@ -177,8 +177,8 @@ impl<K: DeserializeOwned> Store<K> {
         {
             return Ok(Change::Stale);
         }
-        inner.insert(Arc::clone(&head), Body::Raw(object));
-        Ok(Change::Newer(head))
+        inner.insert(Arc::clone(&head), Body::Raw(object.clone()));
+        Ok(Change::Newer(head, object))
     }
 
     /// Takes note of an object's end.
@@ -379,7 +379,7 @@ mod tests {
         let store = Store::<Value>::new("g");
         assert!(matches!(
             store.observe(object("a", 5, "x")).unwrap(),
-            Change::Newer(_)
+            Change::Newer(..)
         ));
         assert_eq!(store.observe(object("a", 5, "x")).unwrap(), Change::Stale);
         assert_eq!(store.observe(object("a", 4, "y")).unwrap(), Change::Stale);
@@ -420,7 +420,7 @@ mod tests {
     fn objects_move_between_groups_with_their_label_and_know_their_controller() {
         let store = Store::<Value>::new("g");
         store.observe(object("a", 1, "x")).unwrap();
-        let Change::Newer(head) = store.observe(object("a", 2, "y")).unwrap() else {
+        let Change::Newer(head, _) = store.observe(object("a", 2, "y")).unwrap() else {
             panic!("version 2 is newer")
         };
         assert!(names(&store, "x").is_empty());

@@ -214,7 +214,7 @@ fn apply<K: DeserializeOwned>(
         _ => return Err(WatchError::Expired),
     };
     match &change {
-        Change::Newer(head) if head.version != 0 => *version = head.version.to_string(),
+        Change::Newer(head, _) if head.version != 0 => *version = head.version.to_string(),
         _ => {}
     }
     Ok(change)
@@ -285,11 +285,11 @@ mod tests {
         let name = Name::new("ns", "a");
         assert!(matches!(
             apply(&line("ADDED", 2), &store, &mut version),
-            Ok(Change::Newer(_))
+            Ok(Change::Newer(..))
         ));
         assert!(matches!(
             apply(&line("MODIFIED", 3), &store, &mut version),
-            Ok(Change::Newer(_))
+            Ok(Change::Newer(..))
         ));
         assert_eq!(version, "3");
         assert!(matches!(

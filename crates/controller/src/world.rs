@@ -12,11 +12,13 @@ use tektite_api::v1::{PipelineRun, TaskRun};
 use tektite_api::v1beta1::CustomRun;
 use tektite_engine::decision::ImageCommands;
 use tektite_engine::taskrun::pod::PodOptions;
+use tokio_util::sync::CancellationToken;
 
+use crate::cloud_events::{self, Backlog};
 use crate::definitions::Definitions;
 use crate::events::Recorder;
 use crate::options::ControllerOptions;
-use crate::queue::Queue;
+use crate::queue::{Lane, Queue};
 use crate::rest::{CallError, Resource, Rest};
 use crate::store::{Change, Head, Name, Slot, Store};
 
@@ -38,12 +40,33 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::TaskRun, Kind::PipelineRun, Kind::ResolutionRequest];
 
+    /// Its queue, as upstream names it.
+    pub(crate) fn queue(self) -> &'static str {
+        match self {
+            Kind::TaskRun => "github.com.tektoncd.pipeline.pkg.reconciler.taskrun.Reconciler",
+            Kind::PipelineRun => {
+                "github.com.tektoncd.pipeline.pkg.reconciler.pipelinerun.Reconciler"
+            }
+            Kind::ResolutionRequest => {
+                "github.com.tektoncd.pipeline.pkg.reconciler.resolutionrequest.Reconciler"
+            }
+        }
+    }
+
     fn of_owner(kind: &str) -> Option<Self> {
         match kind {
             "TaskRun" => Some(Kind::TaskRun),
             "PipelineRun" => Some(Kind::PipelineRun),
             _ => None,
         }
+    }
+}
+
+impl Lane for Key {
+    const LANES: usize = Kind::ALL.len();
+
+    fn lane(&self) -> usize {
+        self.kind as usize
     }
 }
 
@@ -88,6 +111,10 @@ pub(crate) struct World {
     pub(crate) pod_options: Arc<PodOptions>,
     pub(crate) queue: Queue<Key>,
     pub(crate) events: Recorder,
+    /// The end of this process' work is wanted: nothing should wait for long.
+    pub(crate) stop: CancellationToken,
+    /// What CloudEvents are to be sent of.
+    pub(crate) backlog: Backlog,
     pub(crate) task_runs: Store<TaskRun>,
     pub(crate) pipeline_runs: Store<PipelineRun>,
     pub(crate) custom_runs: Store<CustomRun>,
@@ -105,13 +132,20 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(client: kube::Client, options: ControllerOptions, events: Recorder) -> Self {
+    pub(crate) fn new(
+        client: kube::Client,
+        options: ControllerOptions,
+        events: Recorder,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             rest: Rest::new(client),
             pod_options: Arc::new(options.pod_options.clone()),
             options,
             queue: Queue::default(),
             events,
+            stop,
+            backlog: Backlog::default(),
             task_runs: Store::new(label::PIPELINE_RUN),
             pipeline_runs: Store::new(label::PIPELINE_RUN),
             custom_runs: Store::new(label::PIPELINE_RUN),
@@ -129,7 +163,16 @@ impl World {
     /// Queues whatever an observed change concerns, except the run that made it.
     pub(crate) fn changed<K: Cached>(&self, change: &Change, by: Option<&Key>) {
         let head = match change {
-            Change::Newer(head) | Change::Gone(head) => head,
+            Change::Newer(head, body) => {
+                if let Some(subject) = cloud_events::subject_of(K::RESOURCE)
+                    && cloud_events::wanted(self)
+                {
+                    self.backlog
+                        .add(subject, head.name.clone(), Some(body.clone()));
+                }
+                head
+            }
+            Change::Gone(head) => head,
             Change::Stale => return,
         };
         let add = |key: Key| {

@@ -10,7 +10,8 @@ use fake::cluster::{
 use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tektite_controller::{Acting, ControllerOptions, LeaderElection};
+use tektite_controller::{Acting, Controller, ControllerOptions, LeaderElection, StatefulSet};
+use tokio_util::sync::CancellationToken;
 
 fn options() -> ControllerOptions {
     ControllerOptions::default()
@@ -396,6 +397,126 @@ async fn of_two_controllers_one_acts_and_the_other_takes_over_when_it_ends() {
     node.abort();
     second.stop().await;
     assert_eq!(holders(), ["", "", ""]);
+}
+
+#[tokio::test]
+async fn creating_a_child_waits_for_slow_admission_if_it_is_told_to() {
+    // T-224, P-377
+    let api = FakeApi::new();
+    let map = |name: &str, data: Value| {
+        api.create(
+            CONFIG_MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data,
+                "metadata": {"namespace": "tekton-pipelines", "name": name}}),
+        );
+    };
+    map(
+        "feature-flags",
+        json!({"enable-wait-exponential-backoff": "true"}),
+    );
+    map(
+        "config-wait-exponential-backoff",
+        json!({"duration": "1ms", "steps": "3"}),
+    );
+    let slow = "failed calling webhook: context deadline exceeded: timeout";
+    // Three attempts of the first reconcile, then two of the second.
+    api.refuse(Method::POST, "/taskruns", 4, 500, "InternalError", slow);
+    api.refuse(Method::POST, "/pods", 2, 500, "InternalError", slow);
+    let node = node(&api);
+    let controller = Running::start(&api, options());
+    api.create(
+        PIPELINE_RUNS,
+        pipeline_run("run", json!([inline_task("a", &[])])),
+    );
+    let run = ended(&api, PIPELINE_RUNS, "run").await;
+    assert_eq!(condition(&run).0, "True");
+    let posts = |api: &FakeApi| {
+        let requests = api.requests();
+        requests
+            .iter()
+            .filter(|request| request.ends_with("POST /apis/tekton.dev/v1/namespaces/ns/taskruns"))
+            .count()
+    };
+    assert_eq!(posts(&api), 5, "{:#?}", api.requests());
+    node.abort();
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn two_controllers_share_the_buckets_of_a_stateful_set() {
+    // P-393, P-394, P-395
+    let api = FakeApi::new();
+    api.create(
+        CONFIG_MAPS,
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"buckets": "2"},
+            "metadata": {"namespace": "tekton-pipelines", "name": "config-leader-election-controller"}}),
+    );
+    let pod = |name: &str| ControllerOptions {
+        acting: Acting::Assigned(StatefulSet::of_pod(name, "controllers").expect("a pod's name")),
+        ..options()
+    };
+    let node = node(&api);
+    let names: Vec<String> = (0..12).map(|n| format!("run-{n}")).collect();
+    let done = || {
+        let runs = names.iter().map(|name| api.get(TASK_RUNS, "ns", name));
+        runs.flatten()
+            .filter(|run| condition(run).0 == "True")
+            .count()
+    };
+    let first = Running::start(&api, pod("controller-0"));
+    for name in &names {
+        api.create(TASK_RUNS, one_step(name));
+    }
+    eventually(&api, "the runs of the first", || (done() > 0).then_some(())).await;
+    quiet(&api).await;
+    let of_first = done();
+    assert!(of_first > 0 && of_first < names.len(), "{of_first}");
+    let second = Running::start(&api, pod("controller-1"));
+    eventually(&api, "the others", || (done() == names.len()).then_some(())).await;
+    assert_eq!(
+        api.list("/apis/coordination.k8s.io/v1/leases"),
+        Vec::<Value>::new()
+    );
+    let third = Controller::run(api.client(), pod("controller-2"), CancellationToken::new()).await;
+    assert_eq!(
+        third.map_err(|error| error.to_string()),
+        Err("ordinal 2 is out of range [0, 2): raise `buckets` in ConfigMap config-leader-election-controller".into())
+    );
+    node.abort();
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn with_several_buckets_there_is_a_lease_for_each() {
+    // P-393, P-394
+    let api = FakeApi::new();
+    api.create(
+        CONFIG_MAPS,
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"buckets": "3", "lease-duration": "7s", "retry-period": "50ms"},
+            "metadata": {"namespace": "tekton-pipelines", "name": "config-leader-election-controller"}}),
+    );
+    let options = ControllerOptions {
+        acting: Acting::Elected(LeaderElection::new("me")),
+        ..options()
+    };
+    let node = node(&api);
+    let controller = Running::start(&api, options);
+    for n in 0..6 {
+        api.create(TASK_RUNS, one_step(&format!("run-{n}")));
+    }
+    for n in 0..6 {
+        ended(&api, TASK_RUNS, &format!("run-{n}")).await;
+    }
+    let leases = api.list("/apis/coordination.k8s.io/v1/leases");
+    assert_eq!(leases.len(), 9);
+    for lease in &leases {
+        assert_eq!(lease["spec"]["leaseDurationSeconds"], 7);
+    }
+    let name = "tekton-pipelines-controller.github.com.tektoncd.pipeline.pkg.reconciler.taskrun.reconciler.02-of-03";
+    assert!(leases.iter().any(|lease| lease["metadata"]["name"] == name));
+    node.abort();
+    controller.stop().await;
 }
 
 #[tokio::test]

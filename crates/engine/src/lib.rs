@@ -4,6 +4,7 @@
 
 pub mod cel;
 pub mod child_name;
+pub mod cloud_event;
 pub mod dag;
 pub mod decision;
 pub mod matrix;
@@ -11,4 +12,5 @@ pub mod pipelinerun;
 pub mod references;
 pub mod substitution;
 pub mod taskrun;
+mod trace;
 pub mod when;

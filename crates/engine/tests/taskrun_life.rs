@@ -34,6 +34,21 @@ fn a_run_starts_and_waits_for_its_pod() {
 }
 
 #[test]
+fn a_trace_given_by_annotation_is_adopted_once() {
+    // T-424
+    let mut world = World::new(one_step());
+    let mut adopted = |given: &str| {
+        let annotation = ("tekton.dev/taskrunSpanContext".to_owned(), given.to_owned());
+        world.run.metadata.annotations = Some([annotation].into());
+        json!(world.pass().status.span_context)
+    };
+    assert_eq!(adopted("no JSON"), json!({}));
+    let context = json!({"traceparent": "00-aa-bb-01"});
+    assert_eq!(adopted(&context.to_string()), context);
+    assert_eq!(adopted(r#"{"traceparent": "00-cc-dd-01"}"#), context);
+}
+
+#[test]
 fn a_start_before_the_creation_counts_as_the_creation() {
     // T-149
     let mut world = World::new(one_step());

@@ -33,6 +33,28 @@ impl Default for WaitExponentialBackoff {
 }
 
 impl WaitExponentialBackoff {
+    /// How long to wait before each further attempt, as often as there is one. Jitter is read, but not used (P-377).
+    pub fn waits(&self) -> impl Iterator<Item = std::time::Duration> + use<> {
+        let (factor, cap) = (self.factor, seconds(self.cap));
+        let (mut steps, mut next) = (self.steps, seconds(self.duration));
+        std::iter::from_fn(move || {
+            if steps <= 1 {
+                return None;
+            }
+            steps -= 1;
+            let wait = next;
+            if factor != 0.0 {
+                next *= factor;
+            }
+            // A wait as long as the cap is the last, with no attempt after it.
+            if cap > 0.0 && next > cap {
+                steps = 0;
+                return None;
+            }
+            std::time::Duration::try_from_secs_f64(wait).ok()
+        })
+    }
+
     /// Reads the ConfigMap's data.
     ///
     /// # Errors
@@ -67,5 +89,37 @@ impl WaitExponentialBackoff {
         }
         duration("cap", &mut read.cap)?;
         Ok(read)
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    jiff::SignedDuration::from(duration).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P-377
+    #[test]
+    fn waits_grow_until_the_cap_or_the_steps_are_used_up() {
+        let seconds = |backoff: &WaitExponentialBackoff| -> Vec<f64> {
+            backoff.waits().map(|wait| wait.as_secs_f64()).collect()
+        };
+        let mut backoff = WaitExponentialBackoff::default();
+        assert_eq!(seconds(&backoff), [1.0, 2.0, 4.0, 8.0, 16.0]);
+        backoff.steps = 3;
+        assert_eq!(seconds(&backoff), [1.0, 2.0]);
+        backoff.factor = 0.0;
+        assert_eq!(seconds(&backoff), [1.0, 1.0]);
+        backoff.steps = 0;
+        assert_eq!(seconds(&backoff), [0.0; 0]);
+        let endless = WaitExponentialBackoff {
+            factor: f64::NAN,
+            cap: Duration::ZERO,
+            steps: 100,
+            ..WaitExponentialBackoff::default()
+        };
+        assert_eq!(seconds(&endless), [1.0]);
     }
 }

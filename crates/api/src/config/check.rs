@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConfigError, Defaults, FeatureFlags};
-use crate::{Duration, names::config_map};
+use super::{ConfigError, Defaults, FeatureFlags, LeaderElection};
+use crate::names::config_map;
 
 /// Whether the installation could work with the data of the ConfigMap `name`. Only four of its ConfigMaps are looked
 /// at; the others fail, if they do, where they are used.
@@ -15,7 +15,9 @@ pub fn check(name: &str, data: &BTreeMap<String, String>) -> Result<(), ConfigEr
         config_map::FEATURE_FLAGS => FeatureFlags::from_data(data).map(drop),
         config_map::DEFAULTS => Defaults::from_data(data).map(drop),
         config_map::LOGGING => logging(data),
-        config_map::LEADER_ELECTION => leader_election(data),
+        config_map::LEADER_ELECTION | config_map::LEADER_ELECTION_WEBHOOK => {
+            LeaderElection::from_data(data).map(drop)
+        }
         _ => Ok(()),
     }
 }
@@ -32,36 +34,6 @@ fn logging(data: &BTreeMap<String, String>) -> Result<(), ConfigError> {
         }
     }
     Ok(())
-}
-
-fn leader_election(data: &BTreeMap<String, String>) -> Result<(), ConfigError> {
-    for key in [
-        "leaseDuration",
-        "renewDeadline",
-        "retryPeriod",
-        "lease-duration",
-        "renew-deadline",
-        "retry-period",
-    ] {
-        if let Some(text) = data.get(key) {
-            text.parse::<Duration>()
-                .map_err(|cause| ConfigError(format!("failed to parse {key:?}: {cause}")))?;
-        }
-    }
-    let Some(text) = data.get("buckets") else {
-        return Ok(());
-    };
-    let buckets: u32 = text.parse().map_err(|_| {
-        ConfigError(format!(
-            "failed to parse \"buckets\": strconv.ParseUint: parsing {text:?}: invalid syntax"
-        ))
-    })?;
-    if (1..=10).contains(&buckets) {
-        return Ok(());
-    }
-    Err(ConfigError(format!(
-        "buckets: value must be between 1 <= {buckets} <= 10"
-    )))
 }
 
 #[cfg(test)]
@@ -104,6 +76,17 @@ mod tests {
                 "buckets: value must be between 1 <= 11 <= 10",
             ),
             ("config-leader-election", "buckets", "2", ""),
+            (
+                "config-leader-election-webhook",
+                "buckets",
+                "many",
+                "failed to parse \"buckets\": strconv.ParseUint: parsing \"many\": invalid syntax",
+            ),
+            ("config-leader-election-controller", "buckets", "many", ""),
+            ("config-observability", "metrics.taskrun.level", "x", ""),
+            ("config-tracing", "enabled", "x", ""),
+            ("config-wait-exponential-backoff", "cap", "x", ""),
+            ("config-spire", "spire-trust-domain", "", ""),
             ("config-events", "formats", "", ""),
         ] {
             let data = BTreeMap::from([(key.to_owned(), value.to_owned())]);

@@ -4,6 +4,7 @@ mod backoff;
 mod check;
 mod defaults;
 mod feature_flags;
+mod leader_election;
 mod observability;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ pub use backoff::WaitExponentialBackoff;
 pub use check::check;
 pub use defaults::Defaults;
 pub use feature_flags::FeatureFlags;
+pub use leader_election::LeaderElection;
 pub use observability::{Events, Metrics, Tracing};
 
 use crate::names::config_map;

@@ -91,18 +91,10 @@ impl Series {
         }
         for (name, series) in &self.histograms {
             page.head(name, help(name), "histogram");
-            let (bucket, sum, count) = (
-                format!("{name}_bucket"),
-                format!("{name}_sum"),
-                format!("{name}_count"),
-            );
             for (labels, histogram) in series {
-                for (value, bound) in histogram.buckets.iter().zip(bounds(name)) {
-                    page.sample(&bucket, labels, Some(&bound.to_string()), *value as f64);
-                }
-                page.sample(&bucket, labels, Some("+Inf"), histogram.count as f64);
-                page.sample(&sum, labels, None, histogram.sum);
-                page.sample(&count, labels, None, histogram.count as f64);
+                let buckets = bounds(name).iter().zip(&histogram.buckets);
+                let buckets = buckets.map(|(bound, count)| (f64::from(*bound), *count));
+                page.histogram(name, labels, buckets, histogram.count, histogram.sum);
             }
         }
     }
@@ -121,13 +113,24 @@ fn help(name: &str) -> &'static str {
 }
 
 /// The text being written.
-#[derive(Default)]
 pub(super) struct Page {
     text: String,
+    /// What OpenTelemetry's exporter names as the source of the samples that follow (T-417).
+    pub(super) scope: &'static str,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Page {
+            text: String::new(),
+            scope: "tekton_pipelines_controller",
+        }
+    }
 }
 
 impl Page {
-    fn head(&mut self, name: &str, help: &str, kind: &str) {
+    /// Begins a metric; its samples must follow.
+    pub(super) fn head(&mut self, name: &str, help: &str, kind: &str) {
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
@@ -148,13 +151,31 @@ impl Page {
         }
     }
 
-    fn sample(&mut self, name: &str, labels: &Labels, le: Option<&str>, value: f64) {
+    /// Writes a sample of a histogram: how many values were at most each bound, how many there were and their sum.
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        labels: &Labels,
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+        count: u64,
+        sum: f64,
+    ) {
+        let bucket = format!("{name}_bucket");
+        for (bound, within) in buckets {
+            self.sample(&bucket, labels, Some(&bound.to_string()), within as f64);
+        }
+        self.sample(&bucket, labels, Some("+Inf"), count as f64);
+        self.sample(&format!("{name}_sum"), labels, None, sum);
+        self.sample(&format!("{name}_count"), labels, None, count as f64);
+    }
+
+    /// Writes one sample.
+    pub(super) fn sample(&mut self, name: &str, labels: &Labels, le: Option<&str>, value: f64) {
         let mut pairs: Vec<String> = labels
             .iter()
             .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
             .collect();
-        // What OpenTelemetry's exporter adds (T-417).
-        pairs.push("otel_scope_name=\"tekton_pipelines_controller\"".to_owned());
+        pairs.push(format!("otel_scope_name=\"{}\"", self.scope));
         if let Some(le) = le {
             pairs.push(format!("le=\"{le}\""));
         }

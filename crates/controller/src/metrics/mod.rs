@@ -1,6 +1,7 @@
 //! What is counted and how Prometheus reads it (T-409 to T-417, P-387 to P-391).
 
 mod exposition;
+mod queues;
 mod runs;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -139,11 +140,7 @@ impl Metrics {
         self.lock().write(&mut page);
         if let Some(world) = self.inner.world.get().and_then(Weak::upgrade) {
             runs::write_gauges(&world, &mut page);
-            page.gauge(
-                "kn_workqueue_depth",
-                "Current depth of workqueue",
-                [(vec![], world.queue.depth() as f64)],
-            );
+            queues::write(&world, &mut page);
         }
         page.into_text()
     }

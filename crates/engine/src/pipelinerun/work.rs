@@ -20,6 +20,7 @@ use super::timeouts::{Timeouts, exceeded, over_at};
 use super::{affinity, defaults};
 use crate::child_name::{LONGEST, cut};
 use crate::decision::{Decision, Effect, Event, Inquiry, Refusal};
+use crate::trace;
 
 /// How soon to look again for what somebody else is fetching (P-104), or after a fault that may pass.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
@@ -142,7 +143,11 @@ impl Work<'_> {
             // P-098
             return Ok(());
         }
-        self.adopt_trace();
+        trace::adopt(
+            &mut self.run.status.span_context,
+            self.run.metadata.annotations.as_ref(),
+            annotation::PIPELINE_RUN_SPAN_CONTEXT,
+        );
         self.end_what_is_long_overdue()?;
         if self.run.status.start_time.is_none() && self.run.spec.status != PipelineRunSpec::PENDING
         {
@@ -162,17 +167,6 @@ impl Work<'_> {
             return Ok(());
         }
         self.proceed()
-    }
-
-    /// The trace that the run's creator belongs to (P-301).
-    fn adopt_trace(&mut self) {
-        let annotations = self.run.metadata.annotations.as_ref();
-        let given = annotations.and_then(|all| all.get(annotation::PIPELINE_RUN_SPAN_CONTEXT));
-        if self.run.status.span_context.is_empty()
-            && let Some(given) = given.filter(|given| !given.is_empty())
-        {
-            self.run.status.span_context = serde_json::from_str(given).unwrap_or_default();
-        }
     }
 
     /// P-097

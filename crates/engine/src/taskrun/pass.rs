@@ -15,6 +15,7 @@ use super::resolve::{self, Resolved, Unresolved};
 use super::{Observed, ending, pod_creation, timeout, validate, workspaces};
 use crate::decision::{Decision, Effect, Event, Inquiry, Query, Verification};
 use crate::substitution::{self, Replacements};
+use crate::trace;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -93,6 +94,11 @@ impl<'a> Pass<'a> {
                 .get_or_insert_default()
                 .insert(annotation::RELEASE.into(), release);
         }
+        trace::adopt(
+            &mut self.run.status.span_context,
+            self.run.metadata.annotations.as_ref(),
+            annotation::TASK_RUN_SPAN_CONTEXT,
+        );
         let before = self.succeeded();
         let pending = self.run.spec.status == TaskRunSpec::PENDING;
         if self.run.status.start_time.is_none() && !pending && !self.run.is_done() {

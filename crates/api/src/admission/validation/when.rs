@@ -36,7 +36,11 @@ fn one(when: &WhenExpression, scope: Scope<'_>) -> Option<FieldError> {
             );
             return Some(FieldError::generic(message, []));
         }
-        return None;
+        // Upstream leaves the message unfilled and puts expression and cause where the paths go.
+        return crate::cel::compile(&when.cel).err().map(|cause| {
+            let message = "invalid cel expression: %s with err: %s";
+            FieldError::generic(message, [when.cel.as_str(), &cause])
+        });
     }
     if *when == WhenExpression::default() {
         return Some(FieldError::missing(""));

@@ -1,12 +1,17 @@
 //! The work queue: each key at most once in it and at most once in work, with later wakes and backoff.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod record;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use record::Record;
+pub(crate) use record::{BOUNDS, Durations, Lane, Standing};
 
 /// Delay of a key's first retry; doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
@@ -23,36 +28,40 @@ pub(crate) struct Queue<K> {
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// In `ready`, or to be put there when the work under way on it ends.
-    dirty: HashSet<K>,
-    working: HashSet<K>,
+    /// In `ready`, or to be put there when the work under way on it ends; since when.
+    dirty: HashMap<K, Instant>,
+    /// Since when it is worked on.
+    working: HashMap<K, Instant>,
     /// When to add which key; `due` finds a key's place in it.
     timers: BTreeMap<(Instant, u64), K>,
     due: HashMap<K, (Instant, u64)>,
     failures: HashMap<K, u32>,
     rounds: HashMap<K, u32>,
     serial: u64,
+    /// By lane.
+    records: Vec<Record>,
 }
 
-impl<K> Default for Queue<K> {
+impl<K: Lane> Default for Queue<K> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                dirty: HashSet::new(),
-                working: HashSet::new(),
+                dirty: HashMap::new(),
+                working: HashMap::new(),
                 timers: BTreeMap::new(),
                 due: HashMap::new(),
                 failures: HashMap::new(),
                 rounds: HashMap::new(),
                 serial: 0,
+                records: vec![Record::default(); K::LANES],
             }),
             changed: Notify::new(),
         }
     }
 }
 
-impl<K: Clone + Eq + Hash> Queue<K> {
+impl<K: Clone + Eq + Hash + Lane> Queue<K> {
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,11 +76,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Wants work on `key` after `delay` at the latest.
     pub(crate) fn add_after(&self, key: K, delay: Duration) {
+        let mut state = self.lock();
+        state.records[key.lane()].retries += 1;
         if delay.is_zero() {
+            drop(state);
             return self.add(key);
         }
         let at = Instant::now() + delay;
-        let mut state = self.lock();
         if state.due.get(&key).is_some_and(|(due, _)| *due <= at) {
             return;
         }
@@ -129,9 +140,28 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// How many keys wait to be worked on at once.
-    pub(crate) fn depth(&self) -> usize {
-        self.lock().ready.len()
+    /// How things stand, by lane.
+    pub(crate) fn standing(&self) -> Vec<Standing> {
+        let state = self.lock();
+        let now = Instant::now();
+        let mut standing: Vec<Standing> = state
+            .records
+            .iter()
+            .map(|record| Standing {
+                record: record.clone(),
+                ..Standing::default()
+            })
+            .collect();
+        for key in state.dirty.keys() {
+            standing[key.lane()].depth += 1;
+        }
+        for (key, since) in &state.working {
+            let lane = &mut standing[key.lane()];
+            let so_far = now - *since;
+            lane.unfinished += so_far;
+            lane.longest = lane.longest.max(so_far);
+        }
+        standing
     }
 
     /// The next key to work on; [`Queue::done`] must follow.
@@ -139,10 +169,10 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         loop {
             let next_timer = {
                 let mut state = self.lock();
-                state.fire(Instant::now());
+                let now = Instant::now();
+                state.fire(now);
                 if let Some(key) = state.ready.pop_front() {
-                    state.dirty.remove(&key);
-                    state.working.insert(key.clone());
+                    state.begin(&key, now);
                     return key;
                 }
                 state.timers.first_key_value().map(|((at, _), _)| *at)
@@ -162,8 +192,10 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// The work on `key` has ended.
     pub(crate) fn done(&self, key: &K) {
         let mut state = self.lock();
-        state.working.remove(key);
-        if state.dirty.contains(key) {
+        if let Some(since) = state.working.remove(key) {
+            state.records[key.lane()].worked.add(since.elapsed());
+        }
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
             drop(state);
             self.changed.notify_one();
@@ -171,11 +203,23 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
+impl<K: Clone + Eq + Hash + Lane> State<K> {
     fn add(&mut self, key: K) {
-        if self.dirty.insert(key.clone()) && !self.working.contains(&key) {
+        if self.dirty.contains_key(&key) {
+            return;
+        }
+        self.records[key.lane()].adds += 1;
+        self.dirty.insert(key.clone(), Instant::now());
+        if !self.working.contains_key(&key) {
             self.ready.push_back(key);
         }
+    }
+
+    fn begin(&mut self, key: &K, now: Instant) {
+        if let Some(since) = self.dirty.remove(key) {
+            self.records[key.lane()].waited.add(now - since);
+        }
+        self.working.insert(key.clone(), now);
     }
 
     fn stop_timer(&mut self, key: &K) {
@@ -199,6 +243,14 @@ impl<K: Clone + Eq + Hash> State<K> {
 mod tests {
     use super::*;
 
+    impl Lane for u32 {
+        const LANES: usize = 2;
+
+        fn lane(&self) -> usize {
+            usize::from(*self > 9)
+        }
+    }
+
     async fn next_within(queue: &Queue<u32>, time: Duration) -> Option<u32> {
         tokio::time::timeout(time, queue.next()).await.ok()
     }
@@ -211,7 +263,7 @@ mod tests {
         queue.add(1);
         queue.add(2);
         queue.add(1);
-        assert_eq!(queue.depth(), 2);
+        assert_eq!(queue.standing()[0].depth, 2);
         assert_eq!(next_within(&queue, SOON).await, Some(1));
         assert_eq!(next_within(&queue, SOON).await, Some(2));
         assert_eq!(next_within(&queue, SOON).await, None);
@@ -313,5 +365,40 @@ mod tests {
         tokio::task::yield_now().await;
         queue.add(7);
         assert_eq!(worker.await.unwrap(), 7);
+    }
+
+    /// T-417
+    #[tokio::test(start_paused = true)]
+    async fn waits_work_and_retries_are_counted_by_lane() {
+        let queue = Queue::default();
+        let second = Duration::from_secs(1);
+        queue.add(1);
+        queue.add(1);
+        queue.add(10);
+        tokio::time::advance(second * 2).await;
+        assert_eq!(queue.next().await, 1);
+        assert_eq!(queue.next().await, 10);
+        tokio::time::advance(second * 3).await;
+        // Wanted again during the work: it waits from now on.
+        queue.add(1);
+        let [few, many] = queue.standing().try_into().unwrap();
+        assert_eq!((few.depth, few.record.adds), (1, 2));
+        assert_eq!((few.unfinished, few.longest), (second * 3, second * 3));
+        assert_eq!((many.depth, many.record.adds), (0, 1));
+        assert_eq!((many.record.waited.count, many.record.waited.sum), (1, 2.0));
+        queue.done(&1);
+        queue.done(&10);
+        queue.retry(10);
+        queue.settled(&1, Some(second));
+        let [few, many] = queue.standing().try_into().unwrap();
+        assert_eq!((few.record.retries, many.record.retries), (1, 1));
+        assert_eq!((few.record.worked.count, few.record.worked.sum), (1, 3.0));
+        assert_eq!(few.longest, Duration::ZERO);
+        let within: Vec<u64> = few.record.worked.within.to_vec();
+        assert_eq!(
+            within.iter().sum::<u64>(),
+            3,
+            "5, 7.5 and 10 seconds: {within:?}"
+        );
     }
 }

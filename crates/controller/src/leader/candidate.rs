@@ -1,84 +1,19 @@
-//! Which of several controllers acts: a Lease for each kind of run (P-392 to P-394, with one bucket).
+//! Standing for one Lease: getting it, keeping it, giving it up (P-392, P-393).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::{Leadership, Seat};
+use crate::cloud_events;
 use crate::options::LeaderElection;
 use crate::rest::{CallError, Resource, Rest};
-use crate::world::{Kind, World};
+use crate::world::World;
 
-/// Which kinds this process leads. Clones share it.
-#[derive(Clone, Default)]
-pub(crate) struct Leadership {
-    leads: Option<Arc<[AtomicBool; Kind::ALL.len()]>>,
-}
-
-impl Leadership {
-    /// Nothing, until elected.
-    pub(crate) fn none() -> Self {
-        Self {
-            leads: Some(Arc::default()),
-        }
-    }
-
-    /// Whether this process acts on runs of `kind`; always without an election.
-    pub(crate) fn leads(&self, kind: Kind) -> bool {
-        self.leads
-            .as_ref()
-            .is_none_or(|leads| leads[kind as usize].load(Ordering::Acquire))
-    }
-
-    /// Says whether that is news.
-    fn set(&self, kind: Kind, leading: bool) -> bool {
-        self.leads
-            .as_ref()
-            .is_some_and(|leads| leads[kind as usize].swap(leading, Ordering::AcqRel) != leading)
-    }
-}
-
-/// Takes part in the elections until `stop`; then gives up what it leads.
-pub(crate) fn elect(
-    world: &Arc<World>,
-    election: &LeaderElection,
-    tasks: &mut JoinSet<()>,
-    stop: &CancellationToken,
-) -> Leadership {
-    let leadership = Leadership::none();
-    for kind in Kind::ALL {
-        let candidate = Candidate {
-            rest: world.rest.clone(),
-            namespace: world.options.system_namespace.clone(),
-            lease: lease_name(kind),
-            election: election.clone(),
-            told: None,
-            seen: None,
-        };
-        let (world, leadership, stop) = (Arc::clone(world), leadership.clone(), stop.clone());
-        tasks.spawn(async move { candidate.run(kind, &world, &leadership, &stop).await });
-    }
-    leadership
-}
-
-/// The Lease's name (P-392).
-fn lease_name(kind: Kind) -> String {
-    let package = match kind {
-        Kind::TaskRun => "taskrun",
-        Kind::PipelineRun => "pipelinerun",
-        Kind::ResolutionRequest => "resolutionrequest",
-    };
-    format!(
-        "tekton-pipelines-controller.github.com.tektoncd.pipeline.pkg.reconciler.{package}.reconciler.00-of-01"
-    )
-}
-
-struct Candidate {
+pub(super) struct Candidate {
     rest: Rest,
     namespace: String,
     lease: String,
@@ -90,28 +25,52 @@ struct Candidate {
 }
 
 impl Candidate {
-    async fn run(
+    pub(super) fn new(
+        rest: Rest,
+        namespace: String,
+        lease: String,
+        election: LeaderElection,
+    ) -> Self {
+        Self {
+            rest,
+            namespace,
+            lease,
+            election,
+            told: None,
+            seen: None,
+        }
+    }
+
+    /// Stands until `stop`; then gives up the lease.
+    pub(super) async fn run(
         mut self,
-        kind: Kind,
+        seat: Seat,
         world: &World,
         leadership: &Leadership,
         stop: &CancellationToken,
     ) {
         let mut renewed = Instant::now();
+        let mut leads = false;
         loop {
             match self.try_lead().await {
                 Ok(true) => {
                     renewed = Instant::now();
-                    if leadership.set(kind, true) {
+                    leads = true;
+                    if leadership.set(seat, true) {
                         tracing::info!(lease = self.lease, "leading");
-                        world.queue_all(kind);
+                        world.queue_all(seat.kind);
+                        cloud_events::add_all(world, seat.kind);
                     }
                 }
-                Ok(false) => self.step_down(kind, leadership),
+                Ok(false) => {
+                    leads = false;
+                    self.step_down(seat, leadership);
+                }
                 Err(error) => {
                     tracing::warn!(lease = self.lease, %error, "cannot renew the lease");
                     if renewed.elapsed() >= self.election.renew_deadline {
-                        self.step_down(kind, leadership);
+                        leads = false;
+                        self.step_down(seat, leadership);
                     }
                 }
             }
@@ -120,16 +79,16 @@ impl Candidate {
                 () = tokio::time::sleep(self.election.retry_period) => {}
             }
         }
-        if leadership.leads(kind) {
-            leadership.set(kind, false);
+        if leads {
+            leadership.set(seat, false);
             if let Err(error) = self.release().await {
                 tracing::debug!(lease = self.lease, %error, "cannot release the lease");
             }
         }
     }
 
-    fn step_down(&self, kind: Kind, leadership: &Leadership) {
-        if leadership.set(kind, false) {
+    fn step_down(&self, seat: Seat, leadership: &Leadership) {
+        if leadership.set(seat, false) {
             tracing::warn!(lease = self.lease, "no longer leading");
         }
     }
@@ -236,33 +195,4 @@ fn read(body: &[u8]) -> Result<Value, CallError> {
 /// A time as Kubernetes' MicroTime.
 fn micro(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // P-392
-    #[test]
-    fn leases_are_named_after_component_and_reconciler_in_lower_case() {
-        for kind in Kind::ALL {
-            let name = lease_name(kind);
-            assert!(
-                name.starts_with("tekton-pipelines-controller.") && name.ends_with(".00-of-01"),
-                "{name}"
-            );
-            assert_eq!(name, name.to_lowercase());
-        }
-        assert!(lease_name(Kind::TaskRun).contains(".reconciler.taskrun.reconciler."));
-    }
-
-    #[test]
-    fn without_an_election_a_process_leads_and_with_one_it_does_not_before_it_is_elected() {
-        assert!(Leadership::default().leads(Kind::TaskRun));
-        let leadership = Leadership::none();
-        assert!(!leadership.leads(Kind::TaskRun));
-        assert!(leadership.set(Kind::TaskRun, true));
-        assert!(leadership.leads(Kind::TaskRun) && !leadership.leads(Kind::PipelineRun));
-        assert!(!leadership.set(Kind::TaskRun, true));
-    }
 }
