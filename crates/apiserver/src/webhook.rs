@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use serde::Serialize;
 use serde_json::Value;
 use tower::{BoxError, Service, ServiceExt};
 
@@ -70,7 +71,7 @@ impl Webhooks {
     pub async fn post(
         &self,
         config: &Value,
-        review: &Value,
+        review: &impl Serialize,
         timeout: Duration,
     ) -> Result<Value, String> {
         let destination = destination(config);

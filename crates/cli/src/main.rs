@@ -25,6 +25,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Objects are trees of small allocations, made and dropped by the thousand: a third of the control plane's time with the
+/// system's allocator, a tenth with this one, which also gives freed pages back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if std::env::args_os()
         .nth(1)

@@ -1,10 +1,12 @@
 //! Mutating and validating webhooks (K-185 to K-196).
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::{Operation, Review};
 use crate::crd::convert;
@@ -270,16 +272,14 @@ impl Inner {
         target: &Arc<Resource>,
         object: &mut Value,
     ) -> Result<bool, ApiError> {
-        let mut seen = self
-            .as_version(review.resource, target, object.clone())
-            .await?;
-        let Some(verdict) = self.call_hook(call, review, hook, target, &seen).await? else {
+        let before = self.as_version(review.resource, target, object).await?;
+        let Some(verdict) = self.call_hook(call, review, hook, target, &before).await? else {
             return Ok(false);
         };
         let Some(patch) = verdict.patch else {
             return Ok(false);
         };
-        let before = seen.clone();
+        let mut seen = Value::clone(&before);
         patch::json::apply(&mut seen, &patch).map_err(|error| {
             ApiError::internal(format!(
                 "admission webhook \"{}\" returned an unusable patch: {error}",
@@ -292,10 +292,13 @@ impl Inner {
                 hook.name
             )));
         }
-        if seen == before {
+        if seen == *before {
             return Ok(false);
         }
-        *object = self.as_version(target, review.resource, seen).await?;
+        *object = match self.as_version(target, review.resource, &seen).await? {
+            Cow::Owned(converted) => converted,
+            Cow::Borrowed(_) => seen,
+        };
         Ok(true)
     }
 
@@ -310,9 +313,7 @@ impl Inner {
         let asked = hooks.iter().filter_map(|hook| {
             let target = self.matching(hook, review, object)?;
             Some(async move {
-                let seen = self
-                    .as_version(review.resource, &target, object.clone())
-                    .await?;
+                let seen = self.as_version(review.resource, &target, object).await?;
                 self.call_hook(call, review, hook, &target, &seen)
                     .await
                     .map(drop)
@@ -324,21 +325,21 @@ impl Inner {
         Ok(())
     }
 
-    async fn as_version(
+    async fn as_version<'a>(
         &self,
         from: &Resource,
         to: &Resource,
-        object: Value,
-    ) -> Result<Value, ApiError> {
+        object: &'a Value,
+    ) -> Result<Cow<'a, Value>, ApiError> {
         let Backing::Custom(kind, _) = &to.backing else {
-            return Ok(object);
+            return Ok(Cow::Borrowed(object));
         };
         if from.version == to.version || object.is_null() {
-            return Ok(object);
+            return Ok(Cow::Borrowed(object));
         }
         let mut converted =
-            convert::convert(&self.webhooks, kind, vec![object], &to.version).await?;
-        Ok(converted.pop().unwrap_or_default())
+            convert::convert(&self.webhooks, kind, vec![object.clone()], &to.version).await?;
+        Ok(Cow::Owned(converted.pop().unwrap_or_default()))
     }
 
     /// One call; `None` if it failed and that is to be ignored.
@@ -358,14 +359,24 @@ impl Inner {
             return Err(ApiError::bad_request(text));
         }
         let old = match review.old {
-            Some(old) => {
-                self.as_version(review.resource, target, old.clone())
-                    .await?
-            }
-            None => Value::Null,
+            Some(old) => self.as_version(review.resource, target, old).await?,
+            None => Cow::Owned(Value::Null),
         };
         let uid = uuid::Uuid::new_v4().to_string();
-        let body = request(review, target, hook, &uid, object, &old);
+        let body = AdmissionReview {
+            kind: "AdmissionReview",
+            api_version: format!("admission.k8s.io/{}", hook.version),
+            request: Request {
+                head: head(
+                    review,
+                    target,
+                    &uid,
+                    if object.is_null() { &old } else { object },
+                ),
+                object,
+                old_object: &old,
+            },
+        };
         let answer = match self
             .webhooks
             .post(&hook.config, &body, hook.timeout)
@@ -408,19 +419,33 @@ impl Inner {
     }
 }
 
-/// The AdmissionReview to send (K-190).
-fn request(
-    review: &Review<'_>,
-    target: &Resource,
-    hook: &Hook,
-    uid: &str,
-    object: &Value,
-    old: &Value,
-) -> Value {
+/// The AdmissionReview to send (K-190); the objects in it are written, not copied.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AdmissionReview<'a> {
+    kind: &'static str,
+    api_version: String,
+    request: Request<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    #[serde(flatten)]
+    head: Map<String, Value>,
+    object: &'a Value,
+    old_object: &'a Value,
+}
+
+/// All of a request but the objects; `named` is the one it is about.
+fn head(review: &Review<'_>, target: &Resource, uid: &str, named: &Value) -> Map<String, Value> {
     let asked = review.resource;
     let kind = |resource: &Resource| json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
     let plural = |resource: &Resource| json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
-    let named = if object.is_null() { old } else { object };
+    let name = named
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let mut user = json!({"username": review.identity.user, "groups": review.identity.groups});
     if !review.identity.uid.is_empty() {
         user["uid"] = review.identity.uid.as_str().into();
@@ -428,30 +453,28 @@ fn request(
     if !review.identity.extra.is_empty() {
         user["extra"] = json!(review.identity.extra);
     }
-    let mut request = json!({
-        "uid": uid,
-        "kind": kind(target),
-        "resource": plural(target),
-        "requestKind": kind(asked),
-        "requestResource": plural(asked),
-        "name": named.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default(),
-        "operation": review.operation.name(),
-        "userInfo": user,
-        "object": object,
-        "oldObject": old,
-        "dryRun": review.dry_run,
-        "options": review.options,
-    });
+    let mut head = Map::new();
+    let mut say = |key: &str, value: Value| head.insert(key.to_owned(), value);
+    say("uid", uid.into());
+    say("kind", kind(target));
+    say("resource", plural(target));
+    say("requestKind", kind(asked));
+    say("requestResource", plural(asked));
+    say("name", name.into());
+    say("operation", review.operation.name().into());
+    say("userInfo", user);
+    say("dryRun", review.dry_run.into());
+    say("options", review.options.clone());
     if !review.namespace.is_empty() {
-        request["namespace"] = review.namespace.into();
+        say("namespace", review.namespace.into());
     } else if asked.is("", "namespaces") {
-        request["namespace"] = request["name"].clone();
+        say("namespace", name.into());
     }
     if !review.subresource.is_empty() {
-        request["subResource"] = review.subresource.into();
-        request["requestSubResource"] = review.subresource.into();
+        say("subResource", review.subresource.into());
+        say("requestSubResource", review.subresource.into());
     }
-    json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{}", hook.version), "request": request})
+    head
 }
 
 /// The `response` of a review that answers ours (K-192).

@@ -240,6 +240,9 @@ pub(crate) fn is_label(name: &str) -> bool {
 
 /// K-264: of a pod's spec only images, deadlines and tolerations may change.
 pub fn immutable(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    if new.get("spec") == old.get("spec") {
+        return;
+    }
     let strip = |value: &Value| {
         let mut spec = value.get("spec").cloned().unwrap_or_default();
         if let Some(map) = spec.as_object_mut() {

@@ -149,6 +149,18 @@ pub(crate) fn yaml(code: StatusCode, value: &Value) -> Response<Body> {
     )
 }
 
+/// `PartialObjectMetadata` of an object in the form it is stored in, unread.
+pub(crate) fn partial_bytes(object: &Stored) -> Bytes {
+    const HEAD: &[u8] =
+        b"{\"apiVersion\":\"meta.k8s.io/v1\",\"kind\":\"PartialObjectMetadata\",\"metadata\":";
+    let metadata = object.metadata();
+    let mut out = Vec::with_capacity(HEAD.len() + metadata.len() + 1);
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(&metadata);
+    out.push(b'}');
+    out.into()
+}
+
 /// `PartialObjectMetadata` (K-143).
 pub(crate) fn partial(value: &Value) -> Value {
     let mut map = Map::new();

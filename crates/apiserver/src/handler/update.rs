@@ -239,14 +239,19 @@ impl Inner {
                 let version = &kind.versions[*index];
                 if subresource == "status" {
                     // K-061: only the status, and nothing of the metadata.
-                    let status = new.get("status").cloned();
-                    let fields = new.pointer("/metadata/managedFields").cloned();
-                    *new = old.clone();
-                    if let Some(map) = new.as_object_mut() {
-                        match status {
-                            Some(status) => map.insert("status".into(), status),
-                            None => map.remove("status"),
-                        };
+                    let (Some(map), Some(kept)) = (new.as_object_mut(), old.as_object()) else {
+                        return;
+                    };
+                    let fields = map
+                        .get_mut("metadata")
+                        .and_then(|metadata| metadata.get_mut("managedFields"))
+                        .map(Value::take);
+                    map.retain(|key, _| key == "status" || kept.contains_key(key));
+                    for (key, value) in kept.iter().filter(|(key, _)| *key != "status") {
+                        // Mostly it is the same already: comparing costs less than copying.
+                        if map.get(key) != Some(value) {
+                            map.insert(key.clone(), value.clone());
+                        }
                     }
                     if let Some(fields) = fields {
                         new["metadata"]["managedFields"] = fields;

@@ -14,7 +14,7 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use super::form::{Include, partial};
+use super::form::{Include, partial, partial_bytes};
 use super::input::Selection;
 use super::read::revision;
 use super::{Answer, Call};
@@ -271,6 +271,7 @@ impl Session {
                 let value = self.inner.load(&self.resource, object).await?;
                 self.table(value)
             }
+            Form::Partial if self.resource.is_stored_form(object.revision) => partial_bytes(object),
             Form::Partial => partial(&self.inner.load(&self.resource, object).await?)
                 .to_string()
                 .into(),

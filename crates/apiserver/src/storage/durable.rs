@@ -1,13 +1,17 @@
-//! The database file: writes are queued in revision order and committed in groups, one sync for all that wait.
+//! The store on disk: writes are queued in revision order and reach a journal in groups, one sync for all that wait. Now and
+//! then the newest of them move from the journal into the database, which takes several times the work a write.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
+use super::journal::{self, Entry, Journal, Place};
 use super::object::Stored;
 
 /// `resource \0 namespace \0 name` to a [`Stored::record`].
@@ -18,10 +22,16 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const RESTART_GAP: u64 = 100_000;
 /// Memory the database may use for its own cache; everything hot is ours.
 const CACHE_BYTES: usize = 2 << 20;
+/// A journal of this size moves into the database at once, at the cost of the writes that wait meanwhile.
+const JOURNAL_FULL: u64 = 16 << 20;
+/// One of this size moves as soon as nothing has been written for [`QUIET`]; a smaller one may stay.
+const JOURNAL_WORTH_MOVING: u64 = 256 << 10;
+const QUIET: Duration = Duration::from_secs(1);
 
 struct Write {
     key: String,
-    record: Option<Arc<[u8]>>,
+    /// `None` removes.
+    object: Option<Arc<Stored>>,
     revision: u64,
 }
 
@@ -53,7 +63,8 @@ pub(super) struct Disk {
 type Loaded = Vec<(Arc<str>, Stored)>;
 
 impl Disk {
-    /// Opens or creates `directory/objects.redb`; returns all objects and the revision to go on from.
+    /// Opens or creates `directory/objects.redb` and `directory/journal`; returns all objects and the revision to go on
+    /// from.
     pub(super) fn open(directory: &Path) -> Result<(Self, Loaded, u64), String> {
         fs::create_dir_all(directory)
             .map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -62,17 +73,31 @@ impl Disk {
             .set_cache_size(CACHE_BYTES)
             .create(&path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
-        let (objects, revision) =
-            load(&database).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut revision =
+            prepare(&database).map_err(|error| format!("{}: {error}", path.display()))?;
+        let journal = directory.join("journal");
+        let journal = recover(&database, &journal, &mut revision)
+            .map_err(|error| format!("{}: {error}", journal.display()))?;
+        let objects = load(&database).map_err(|error| format!("{}: {error}", path.display()))?;
+        let revision = match revision {
+            0 => 1,
+            highest => highest + RESTART_GAP,
+        };
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
         });
         let (sender, progress) = watch::channel(Progress::Synced(revision));
         let worker = Arc::clone(&shared);
+        let writer = Writer {
+            database,
+            journal,
+            moving: BTreeMap::new(),
+            last: revision,
+        };
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || work(&database, &worker, &sender))
+            .spawn(move || work(writer, &worker, &sender))
             .map_err(|error| error.to_string())?;
         Ok((
             Self {
@@ -90,12 +115,12 @@ impl Disk {
         &self,
         resource: &str,
         key: &str,
-        object: Option<&Stored>,
+        object: Option<&Arc<Stored>>,
         revision: u64,
     ) {
         let write = Write {
             key: format!("{resource}\0{key}"),
-            record: object.map(|object| object.record().into()),
+            object: object.map(Arc::clone),
             revision,
         };
         self.shared.lock().writes.push(write);
@@ -145,16 +170,47 @@ impl Shared {
     }
 }
 
-fn load(database: &Database) -> Result<(Loaded, u64), redb::Error> {
+/// Creates the tables; returns the highest revision in the database.
+fn prepare(database: &Database) -> Result<u64, redb::Error> {
     let begin = database.begin_write()?;
     begin.open_table(OBJECTS)?;
-    begin.open_table(META)?;
-    begin.commit()?;
-    let read = database.begin_read()?;
-    let revision = read
+    let revision = begin
         .open_table(META)?
         .get("revision")?
         .map_or(0, |value| value.value());
+    begin.commit()?;
+    Ok(revision)
+}
+
+/// Moves what the journal has beyond `revision` into the database and sets `revision` to the last of it.
+fn recover(
+    database: &Database,
+    path: &Path,
+    revision: &mut u64,
+) -> Result<Journal, Box<dyn std::error::Error>> {
+    let (mut journal, content) = Journal::open(path)?;
+    let newer: Vec<Entry<'_>> = journal::entries(&content)
+        .map(|(_, entry)| entry)
+        .filter(|entry| entry.revision > *revision)
+        .collect();
+    if let Some(last) = newer.last() {
+        *revision = last.revision;
+        commit(database, *revision, |objects| {
+            for entry in &newer {
+                match entry.record {
+                    [] => objects.remove(entry.key)?,
+                    record => objects.insert(entry.key, record)?,
+                };
+            }
+            Ok(())
+        })?;
+    }
+    journal.clear()?;
+    Ok(journal)
+}
+
+fn load(database: &Database) -> Result<Loaded, redb::Error> {
+    let read = database.begin_read()?;
     let mut objects = Vec::new();
     for entry in read.open_table(OBJECTS)?.iter()? {
         let (key, value) = entry?;
@@ -167,53 +223,136 @@ fn load(database: &Database) -> Result<(Loaded, u64), redb::Error> {
         };
         objects.push((Arc::from(resource), object));
     }
-    Ok((
-        objects,
-        if revision == 0 {
-            1
-        } else {
-            revision + RESTART_GAP
-        },
-    ))
+    Ok(objects)
 }
 
-fn work(database: &Database, shared: &Shared, progress: &watch::Sender<Progress>) {
-    loop {
-        let writes = {
-            let mut queue = shared.lock();
-            while queue.writes.is_empty() && !queue.closed {
-                queue = shared
+/// What the writing thread owns.
+struct Writer {
+    database: Database,
+    journal: Journal,
+    /// What the database does not hold yet: the newest write of each key, `None` for a removal.
+    moving: BTreeMap<String, Option<Place>>,
+    /// The revision of the last write.
+    last: u64,
+}
+
+type WriteError = Box<dyn std::error::Error>;
+
+impl Writer {
+    /// Makes `writes` safe.
+    fn append(&mut self, writes: Vec<Write>) -> Result<(), WriteError> {
+        for write in writes {
+            let record = write.object.map(|object| object.record());
+            let place = self.journal.push(Entry {
+                revision: write.revision,
+                key: &write.key,
+                record: record.as_deref().unwrap_or_default(),
+            });
+            self.moving.insert(write.key, record.map(|_| place));
+            self.last = write.revision;
+        }
+        self.journal.sync()?;
+        Ok(())
+    }
+
+    /// Empties the journal into the database.
+    fn migrate(&mut self) -> Result<(), WriteError> {
+        let (journal, moving) = (&self.journal, &self.moving);
+        commit(&self.database, self.last, |objects| {
+            for (key, place) in moving {
+                match place {
+                    Some(place) => {
+                        let record = journal.record(*place).map_err(redb::StorageError::Io)?;
+                        objects.insert(key.as_str(), &*record)?
+                    }
+                    None => objects.remove(key.as_str())?,
+                };
+            }
+            Ok(())
+        })?;
+        self.moving.clear();
+        self.journal.clear()?;
+        Ok(())
+    }
+}
+
+/// What the queue holds, or that it is time for something else.
+enum Next {
+    Writes(Vec<Write>),
+    Quiet,
+    Closed,
+}
+
+impl Shared {
+    /// Waits for writes, for `quiet` at most if that is given.
+    fn next(&self, quiet: Option<Duration>) -> Next {
+        let mut queue = self.lock();
+        loop {
+            if !queue.writes.is_empty() {
+                return Next::Writes(std::mem::take(&mut queue.writes));
+            }
+            if queue.closed {
+                return Next::Closed;
+            }
+            queue = match quiet {
+                None => self
                     .filled
                     .wait(queue)
-                    .unwrap_or_else(|poisoned| poisoned.into_inner());
-            }
-            std::mem::take(&mut queue.writes)
-        };
-        let Some(last) = writes.last().map(|write| write.revision) else {
-            return;
-        };
-        match commit(database, &writes, last) {
-            Ok(()) => progress.send_replace(Progress::Synced(last)),
-            Err(error) => {
-                tracing::error!(%error, "the object store cannot be written; refusing further writes");
-                progress.send_replace(Progress::Failed(error.to_string().into()))
-            }
-        };
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()),
+                Some(quiet) => {
+                    let (queue, waited) = self
+                        .filled
+                        .wait_timeout(queue, quiet)
+                        .unwrap_or_else(|poisoned| poisoned.into_inner());
+                    if waited.timed_out() && queue.writes.is_empty() {
+                        return Next::Quiet;
+                    }
+                    queue
+                }
+            };
+        }
     }
 }
 
-fn commit(database: &Database, writes: &[Write], revision: u64) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut objects = transaction.open_table(OBJECTS)?;
-        for write in writes {
-            match &write.record {
-                Some(record) => objects.insert(write.key.as_str(), &**record)?,
-                None => objects.remove(write.key.as_str())?,
-            };
+fn work(mut writer: Writer, shared: &Shared, progress: &watch::Sender<Progress>) {
+    loop {
+        let length = writer.journal.len();
+        let quiet = (length >= JOURNAL_WORTH_MOVING).then_some(QUIET);
+        let done = match shared.next(quiet) {
+            Next::Writes(writes) => writer.append(writes).and_then(|()| {
+                progress.send_replace(Progress::Synced(writer.last));
+                match writer.journal.len() >= JOURNAL_FULL {
+                    true => writer.migrate(),
+                    false => Ok(()),
+                }
+            }),
+            Next::Quiet => writer.migrate(),
+            Next::Closed => {
+                if let Err(error) = writer.migrate() {
+                    // The journal still has it all.
+                    tracing::warn!(%error, "the object store could not be tidied up");
+                }
+                return;
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "the object store cannot be written; refusing further writes");
+            progress.send_replace(Progress::Failed(error.to_string().into()));
+            // What comes now is refused by whoever waits for it.
+            while !matches!(shared.next(None), Next::Closed) {}
+            return;
         }
-        transaction.open_table(META)?.insert("revision", revision)?;
     }
+}
+
+fn commit(
+    database: &Database,
+    revision: u64,
+    change: impl FnOnce(&mut redb::Table<'_, &str, &[u8]>) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    change(&mut transaction.open_table(OBJECTS)?)?;
+    transaction.open_table(META)?.insert("revision", revision)?;
     transaction.commit()?;
     Ok(())
 }

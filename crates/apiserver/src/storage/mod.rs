@@ -4,6 +4,7 @@
 //! serialised once; the log of changes shares those bytes with every watcher.
 
 mod durable;
+mod journal;
 mod object;
 mod watch;
 

@@ -64,8 +64,18 @@ pub struct Stored {
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     content: Content,
-    /// Where in `bytes` the digits of the resource version are.
-    revision_at: u32,
+    places: Places,
+}
+
+/// Where in the bytes of an object some of it stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Places {
+    /// The opening brace of the metadata.
+    metadata: u32,
+    /// Behind its closing brace.
+    metadata_end: u32,
+    /// The digits of the resource version.
+    revision: u32,
 }
 
 /// An object about to be stored; it lacks its revision.
@@ -77,9 +87,9 @@ pub struct Draft {
     labels: Pairs,
     fields: Pairs,
     deleting: bool,
-    /// JSON with room for the revision at `revision_at`.
+    /// JSON with [`PLACEHOLDER`] for its revision.
     bytes: Vec<u8>,
-    revision_at: usize,
+    places: Places,
 }
 
 /// Stands for the revision while an object is serialised; longer than no revision.
@@ -108,7 +118,7 @@ impl Draft {
         let labels = Pairs::new(
             labels.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default())),
         );
-        let (bytes, revision_at) = serialise(object);
+        let (bytes, places) = serialise(object);
         Self {
             namespace: text("namespace"),
             name: text("name"),
@@ -119,12 +129,12 @@ impl Draft {
                 .get("deletionTimestamp")
                 .is_some_and(|time| !time.is_null()),
             bytes,
-            revision_at,
+            places,
         }
     }
 
     pub(super) fn into_stored(self, revision: u64) -> Stored {
-        let bytes = splice(&self.bytes, self.revision_at, PLACEHOLDER.len(), revision);
+        let (bytes, places) = splice(&self.bytes, self.places, PLACEHOLDER.len(), revision);
         Stored {
             namespace: self.namespace,
             name: self.name,
@@ -134,7 +144,7 @@ impl Draft {
             fields: self.fields,
             deleting: self.deleting,
             content: Content::Plain(bytes),
-            revision_at: self.revision_at as u32,
+            places,
         }
     }
 }
@@ -171,10 +181,10 @@ impl Stored {
         encoder.write_all(bytes).ok()?;
         let packed = encoder.finish().ok()?.into_boxed_slice();
         let length = u32::try_from(bytes.len()).ok()?;
-        Some(self.with(Content::Packed(packed, length), self.revision))
+        Some(self.with(Content::Packed(packed, length), self.places, self.revision))
     }
 
-    fn with(&self, content: Content, revision: u64) -> Self {
+    fn with(&self, content: Content, places: Places, revision: u64) -> Self {
         Self {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -184,7 +194,7 @@ impl Stored {
             fields: self.fields.clone(),
             deleting: self.deleting,
             content,
-            revision_at: self.revision_at,
+            places,
         }
     }
 
@@ -197,8 +207,18 @@ impl Stored {
     /// The same content under another revision, as a deletion event carries it (K-136).
     pub fn at_revision(&self, revision: u64) -> Self {
         let old = self.revision.to_string().len();
-        let bytes = splice(&self.bytes(), self.revision_at as usize, old, revision);
-        self.with(Content::Plain(bytes), revision)
+        let (bytes, places) = splice(&self.bytes(), self.places, old, revision);
+        self.with(Content::Plain(bytes), places, revision)
+    }
+
+    /// The JSON of the metadata alone.
+    pub fn metadata(&self) -> Bytes {
+        let Places {
+            metadata,
+            metadata_end,
+            ..
+        } = self.places;
+        self.bytes().slice(metadata as usize..metadata_end as usize)
     }
 
     /// One label.
@@ -237,19 +257,28 @@ impl Stored {
     }
 }
 
-fn splice(bytes: &[u8], at: usize, old: usize, revision: u64) -> Bytes {
+/// The same bytes with another revision in place of one of `old` digits.
+fn splice(bytes: &[u8], places: Places, old: usize, revision: u64) -> (Bytes, Places) {
     let digits = revision.to_string();
+    let at = places.revision as usize;
     let mut out = Vec::with_capacity(bytes.len() - old + digits.len());
     out.extend_from_slice(&bytes[..at]);
     out.extend_from_slice(digits.as_bytes());
     out.extend_from_slice(&bytes[at + old..]);
-    Bytes::from(out)
+    let metadata_end = places.metadata_end + digits.len() as u32 - old as u32;
+    (
+        Bytes::from(out),
+        Places {
+            metadata_end,
+            ..places
+        },
+    )
 }
 
-/// Writes `object` with `metadata.resourceVersion` set to the placeholder, and says where that stands.
-fn serialise(object: &Value) -> (Vec<u8>, usize) {
+/// Writes `object` with `metadata.resourceVersion` set to the placeholder, and says where things stand.
+fn serialise(object: &Value) -> (Vec<u8>, Places) {
     let mut out = Vec::with_capacity(1024);
-    let mut revision_at = 0;
+    let mut places = Places::default();
     let empty = Map::new();
     let top = object.as_object().unwrap_or(&empty);
     out.push(b'{');
@@ -260,7 +289,9 @@ fn serialise(object: &Value) -> (Vec<u8>, usize) {
         }
     }
     separate(&mut out);
-    out.extend_from_slice(b"\"metadata\":{");
+    out.extend_from_slice(b"\"metadata\":");
+    places.metadata = out.len() as u32;
+    out.push(b'{');
     let metadata = top
         .get("metadata")
         .and_then(Value::as_object)
@@ -274,9 +305,10 @@ fn serialise(object: &Value) -> (Vec<u8>, usize) {
     }
     separate(&mut out);
     out.extend_from_slice(b"\"resourceVersion\":\"");
-    revision_at += out.len();
+    places.revision = out.len() as u32;
     out.extend_from_slice(PLACEHOLDER.as_bytes());
     out.extend_from_slice(b"\"}");
+    places.metadata_end = out.len() as u32;
     for (key, value) in top {
         if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
             separate(&mut out);
@@ -284,7 +316,7 @@ fn serialise(object: &Value) -> (Vec<u8>, usize) {
         }
     }
     out.push(b'}');
-    (out, revision_at)
+    (out, places)
 }
 
 fn separate(out: &mut Vec<u8>) {
@@ -320,6 +352,8 @@ mod tests {
             let mut expected = object.clone();
             expected["metadata"]["resourceVersion"] = revision.to_string().into();
             assert_eq!(version.value(), expected);
+            let metadata: Value = serde_json::from_slice(&version.metadata()).unwrap();
+            assert_eq!(metadata, expected["metadata"]);
             assert_eq!(
                 (version.label("a"), version.label("c"), version.label("d")),
                 (Some("b"), Some(""), None)
