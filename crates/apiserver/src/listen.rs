@@ -1,11 +1,11 @@
 //! The HTTPS side: TLS, authentication, HTTP/1.1 and h2 (K-001, K-090, K-209).
 
-use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -26,15 +26,23 @@ use crate::server::{Body, Inner};
 const MAX_BODY: usize = 3 << 20;
 
 /// Accepts connections until `shutdown` resolves, then lets the open ones finish their requests.
-pub(crate) async fn serve(
+pub(crate) fn serve<'a>(
+    inner: &'a Arc<Inner>,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    shutdown: BoxFuture<'a, ()>,
+) -> BoxFuture<'a, io::Result<()>> {
+    Box::pin(accept(inner, listener, tls, shutdown))
+}
+
+async fn accept(
     inner: &Arc<Inner>,
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
-    shutdown: impl Future<Output = ()> + Send,
+    mut shutdown: BoxFuture<'_, ()>,
 ) -> io::Result<()> {
     let acceptor = TlsAcceptor::from(tls);
     let (stop, stopped) = watch::channel(false);
-    let mut shutdown = pin!(shutdown);
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -231,7 +232,13 @@ impl Inner {
 
 impl ApiServer {
     /// Opens the store and makes the objects that always exist.
-    pub async fn start(options: Options) -> Result<Self, StartError> {
+    //
+    // Boxed like all that other crates await here: else each of them would compile the whole server again.
+    pub fn start(options: Options) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(Self::open(options))
+    }
+
+    async fn open(options: Options) -> Result<Self, StartError> {
         let (storage, key) = match options.store {
             Store::Memory => (
                 Storage::in_memory(),
@@ -314,7 +321,7 @@ impl ApiServer {
         tls: Arc<rustls::ServerConfig>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
-        crate::listen::serve(&self.inner, listener, tls, shutdown).await
+        crate::listen::serve(&self.inner, listener, tls, Box::pin(shutdown)).await
     }
 
     /// Ends watches, waits until everything written is durable, then closes the store.
@@ -396,7 +403,7 @@ where
                 Err(_) => Bytes::new(),
             };
             Ok(inner
-                .handle(identity, Request::from_parts(head, body))
+                .respond(identity, Request::from_parts(head, body))
                 .await)
         })
     }

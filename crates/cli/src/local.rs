@@ -54,6 +54,15 @@ pub struct DurableOptions {
     pub controller: bool,
 }
 
+/// What a cluster is put together from.
+struct Parts {
+    cluster: ClusterOptions,
+    /// Whether to run pods.
+    node: bool,
+    images: ImageStore,
+    acting: Acting,
+}
+
 /// A running cluster; it ends with [`Local::stop`].
 pub struct Local {
     connection: Connection,
@@ -81,13 +90,13 @@ impl Local {
             ..StoreOptions::default()
         };
         let images = ImageStore::open_with(directory, store).map_err(|error| failed(&error))?;
-        let cluster = ClusterOptions {
-            data_dir: None,
-            listen: None,
+        let parts = Parts {
+            cluster: ClusterOptions::default(),
             node: true,
             images,
+            acting: Acting::Always,
         };
-        Self::start(cluster, Acting::Always, options.namespace, Some(scratch)).await
+        Self::start(parts, options.namespace, Some(scratch)).await
     }
 
     /// Starts or restarts the cluster of a data directory.
@@ -106,12 +115,6 @@ impl Local {
             .listen
             .or_else(|| last_address(&options.data_dir))
             .unwrap_or(any);
-        let cluster = ClusterOptions {
-            data_dir: Some(options.data_dir),
-            listen: Some(listen),
-            node: options.node,
-            images,
-        };
         // Others may come in from outside. After a crash this is the same candidate, which need not wait for itself: the
         // directory's lock sees to it that there is only one.
         let acting = if options.controller {
@@ -119,16 +122,29 @@ impl Local {
         } else {
             Acting::Never
         };
-        Self::start(cluster, acting, "default".to_owned(), None).await
+        let parts = Parts {
+            cluster: ClusterOptions {
+                data_dir: Some(options.data_dir),
+                listen: Some(listen),
+            },
+            node: options.node,
+            images,
+            acting,
+        };
+        Self::start(parts, "default".to_owned(), None).await
     }
 
     async fn start(
-        mut options: ClusterOptions,
-        acting: Acting,
+        parts: Parts,
         namespace: String,
         scratch: Option<PrivateDirectory>,
     ) -> Result<Self, Failure> {
-        let images = options.images.clone();
+        let Parts {
+            cluster: mut options,
+            node,
+            images,
+            acting,
+        } = parts;
         // Nobody outside may look before Tekton's kinds are there.
         let listen = options.listen.take();
         add_entrypoint(&images).map_err(|error| failed(&error))?;
@@ -144,9 +160,21 @@ impl Local {
         cluster
             .api_server()
             .register_service(service_namespace, service, webhooks);
-        if let Err(error) = tektite_controller::install(&client, &InstallOptions::default()).await {
+        // The node mostly waits for processes it starts, the installation computes.
+        let begin = async {
+            match node {
+                true => cluster.start_node(images.clone()).await,
+                false => Ok(()),
+            }
+        };
+        let kinds = InstallOptions::default();
+        let (begun, installed) = tokio::join!(begin, tektite_controller::install(&client, &kinds));
+        let ready = begun
+            .map_err(refused)
+            .and_then(|()| installed.map_err(|error| failed(&error)));
+        if let Err(failure) = ready {
             cluster.shutdown().await;
-            return Err(failed(&error));
+            return Err(failure);
         }
         let stop = CancellationToken::new();
         let options = ControllerOptions {

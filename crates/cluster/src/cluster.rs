@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use tektite_apiserver::{ApiServer, Identity, Options, Store};
 use tektite_node::{Disposition, Lifetime, Node, NodeOptions};
 use tektite_oci::ImageStore;
@@ -23,16 +24,12 @@ use crate::logs::NodeLogs;
 use crate::private::PrivateDirectory;
 
 /// How to start a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ClusterOptions {
     /// Where it lives; `None` for one in memory that leaves nothing behind.
     pub data_dir: Option<PathBuf>,
     /// Where to serve HTTPS; `None` for no socket at all.
     pub listen: Option<SocketAddr>,
-    /// Whether to run pods.
-    pub node: bool,
-    /// Where pods' images come from.
-    pub images: ImageStore,
 }
 
 /// Why a cluster does not start.
@@ -104,24 +101,28 @@ impl Place {
 }
 
 impl Cluster {
-    /// Starts everything; the kubeconfig is complete when this returns.
+    /// Starts everything but the node; the kubeconfig is complete when this returns.
     ///
     /// # Errors
-    /// If the directory is in use or cannot be used, the address is taken, or containers cannot be run.
-    pub async fn start(options: ClusterOptions) -> Result<Self, StartError> {
-        let place = place(options.data_dir.as_deref())?;
-        Self::start_at(place, options).await
+    /// If the directory is in use or cannot be used, or the address is taken.
+    //
+    // Boxed, so that it is compiled here and not by whoever awaits it.
+    pub fn start(options: ClusterOptions) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(async move {
+            let place = place(options.data_dir.as_deref())?;
+            Self::start_at(place, options).await
+        })
     }
 
     /// Starts a cluster in memory, with its files in a directory that the caller has already put some in.
     ///
     /// # Errors
     /// As [`Cluster::start`].
-    pub async fn start_in(
+    pub fn start_in(
         directory: PrivateDirectory,
         options: ClusterOptions,
-    ) -> Result<Self, StartError> {
-        Self::start_at(Place::Private(directory), options).await
+    ) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(Self::start_at(Place::Private(directory), options))
     }
 
     async fn start_at(place: Place, options: ClusterOptions) -> Result<Self, StartError> {
@@ -159,12 +160,6 @@ impl Cluster {
         let volumes = make(cluster.place.path().join("volumes"))?;
         let tasks = controllers::start(cluster.client(), volumes, &cluster.stop).await;
         cluster.tasks.extend(tasks);
-        if options.node
-            && let Err(error) = cluster.start_node(options.images).await
-        {
-            cluster.shutdown().await;
-            return Err(error);
-        }
         Ok(cluster)
     }
 
@@ -199,7 +194,15 @@ impl Cluster {
         Ok(())
     }
 
-    async fn start_node(&mut self, images: ImageStore) -> Result<(), StartError> {
+    /// Begins to run pods, with images from `images`; without it they are left to somebody else.
+    ///
+    /// # Errors
+    /// If containers cannot be run.
+    pub fn start_node(&mut self, images: ImageStore) -> BoxFuture<'_, Result<(), StartError>> {
+        Box::pin(self.run_node(images))
+    }
+
+    async fn run_node(&mut self, images: ImageStore) -> Result<(), StartError> {
         let directory = make(self.place.path().join("node"))?;
         let name = node_name();
         let mut options = NodeOptions::new(

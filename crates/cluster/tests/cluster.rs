@@ -14,37 +14,14 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tektite_cluster::{Cluster, ClusterOptions, StartError};
-use tektite_oci::{ImageStore, StoreOptions};
 
 struct Running {
     cluster: Cluster,
-    _dir: tempfile::TempDir,
-}
-
-fn images(dir: &Path) -> ImageStore {
-    ImageStore::open_with(
-        dir.join("images"),
-        StoreOptions {
-            durable: false,
-            ..StoreOptions::default()
-        },
-    )
-    .unwrap()
-}
-
-fn options(dir: &Path) -> ClusterOptions {
-    ClusterOptions {
-        data_dir: None,
-        listen: None,
-        node: false,
-        images: images(dir),
-    }
 }
 
 async fn start() -> Running {
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(options(dir.path())).await.unwrap();
-    Running { cluster, _dir: dir }
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    Running { cluster }
 }
 
 /// Fails the test rather than hang it.
@@ -316,7 +293,6 @@ async fn a_durable_cluster_keeps_its_objects_and_keys_and_is_held_by_one() {
     let durable = || ClusterOptions {
         data_dir: Some(data.clone()),
         listen: any,
-        ..options(dir.path())
     };
     let cluster = Cluster::start(durable()).await.unwrap();
     let refused = Cluster::start(durable()).await;
@@ -349,7 +325,7 @@ async fn volumes_whose_claims_went_unseen_go_at_the_next_start() {
     let data = dir.path().join("data");
     let durable = || ClusterOptions {
         data_dir: Some(data.clone()),
-        ..options(dir.path())
+        listen: None,
     };
     let cluster = Cluster::start(durable()).await.unwrap();
     let claims: Api<PersistentVolumeClaim> = api(&cluster.client());
@@ -387,12 +363,11 @@ async fn volumes_whose_claims_went_unseen_go_at_the_next_start() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().ok();
     let refused = Cluster::start(ClusterOptions {
         listen,
-        ..options(dir.path())
+        ..ClusterOptions::default()
     })
     .await;
     assert!(matches!(refused, Err(StartError::Listen { .. })));

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Pod, ServiceAccount};
 use tektite_api::resolution::ResolutionRequest;
 use tektite_api::v1::{PipelineRun, TaskRun};
@@ -59,7 +60,17 @@ impl Controller {
     /// Works until `shutdown`; errors of single runs and of the connection are retried, not returned.
     ///
     /// Takes over where an earlier process stopped: all it knows is in the API.
-    pub async fn run(
+    //
+    // Boxed, so that it is compiled here and not by whoever awaits it.
+    pub fn run(
+        client: kube::Client,
+        options: ControllerOptions,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), RunError>> {
+        Box::pin(Self::work(client, options, shutdown))
+    }
+
+    async fn work(
         client: kube::Client,
         options: ControllerOptions,
         shutdown: CancellationToken,

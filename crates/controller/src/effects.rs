@@ -1,6 +1,7 @@
 //! Doing what the engine decided: each effect is one request, and doing it twice is doing it once.
 
 use bytes::Bytes;
+use futures::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 use tektite_api::v1::{PipelineRun, TaskRun};
@@ -21,8 +22,9 @@ pub(crate) enum EffectError {
     Later(CallError),
 }
 
-/// Applies `effects` in order and stops at the first that fails. Says whether that changed anything of which no watch
-/// will tell; deletions are left to the watch, as an object may take its time to go.
+/// Applies `effects` in order and stops at the first that fails; children of a run that follow each other are created side
+/// by side, as nothing of one depends on another. Says whether that changed anything of which no watch will tell;
+/// deletions are left to the watch, as an object may take its time to go.
 pub(crate) async fn apply(
     world: &World,
     key: &Key,
@@ -30,28 +32,38 @@ pub(crate) async fn apply(
     effects: Vec<Effect>,
 ) -> Result<bool, EffectError> {
     let mut changed = false;
-    for effect in effects {
-        match apply_one(world, key, run_uid, &effect).await {
-            Ok(change) => changed |= change,
-            Err(error) => {
-                return Err(match error {
-                    CallError::Refused(refused)
-                        if !CallError::Refused(refused.clone()).is_transient() =>
-                    {
-                        EffectError::Refused(Box::new(Refusal {
-                            effect,
-                            code: refused.code,
-                            reason: refused.reason,
-                            message: refused.message,
-                            kind: refused.kind,
-                        }))
-                    }
-                    error => EffectError::Later(error),
-                });
-            }
+    for batch in effects.chunk_by(|one, next| is_child(one) && is_child(next)) {
+        let applied = batch
+            .iter()
+            .map(|effect| apply_one(world, key, run_uid, effect));
+        for (effect, applied) in batch.iter().zip(join_all(applied).await) {
+            changed |= applied.map_err(|error| failed(effect, error))?;
         }
     }
     Ok(changed)
+}
+
+/// Whether the effect creates what a run consists of.
+fn is_child(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::CreateTaskRun(_) | Effect::CreateCustomRun(_) | Effect::CreatePipelineRun(_)
+    )
+}
+
+fn failed(effect: &Effect, error: CallError) -> EffectError {
+    match error {
+        CallError::Refused(refused) if !CallError::Refused(refused.clone()).is_transient() => {
+            EffectError::Refused(Box::new(Refusal {
+                effect: effect.clone(),
+                code: refused.code,
+                reason: refused.reason,
+                message: refused.message,
+                kind: refused.kind,
+            }))
+        }
+        error => EffectError::Later(error),
+    }
 }
 
 async fn apply_one(

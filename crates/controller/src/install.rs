@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use serde_json::{Value, json};
 use tektite_api::names::NAMESPACE;
 
@@ -34,7 +34,16 @@ const ESTABLISHED: (Duration, Duration) = (Duration::from_secs(30), Duration::fr
 ///
 /// The webhooks must answer as service `tekton-pipelines/tekton-pipelines-webhook` from then on: until they do, the API
 /// server refuses every write of Tekton's kinds.
-pub async fn install(client: &kube::Client, options: &InstallOptions) -> Result<(), InstallError> {
+//
+// Boxed, so that it is compiled here and not by whoever awaits it.
+pub fn install<'a>(
+    client: &'a kube::Client,
+    options: &'a InstallOptions,
+) -> BoxFuture<'a, Result<(), InstallError>> {
+    Box::pin(put_all(client, options))
+}
+
+async fn put_all(client: &kube::Client, options: &InstallOptions) -> Result<(), InstallError> {
     let rest = Rest::new(client.clone());
     apply(&rest, "/api/v1/namespaces", &namespace()).await?;
     let ca_bundle = options.ca_bundle.as_deref();

@@ -431,7 +431,7 @@ pub struct ImageCommand {
 /// An effect that the API refused for good, or that must be decided about (quota, admission, conflict).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
-    /// The effect that failed; those after it were not tried.
+    /// The effect that failed; those after it were not tried, except children created side by side with it.
     pub effect: Effect,
     /// HTTP status code.
     pub code: u16,

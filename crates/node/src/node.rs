@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::api::{Patch, PatchParams};
@@ -61,7 +62,13 @@ impl Node {
     ///
     /// # Errors
     /// If the directory cannot be used, the launcher does not start or the API refuses the Node object.
-    pub async fn start(options: NodeOptions) -> Result<Self, StartError> {
+    //
+    // Boxed, so that it is compiled here and not by whoever awaits it.
+    pub fn start(options: NodeOptions) -> BoxFuture<'static, Result<Self, StartError>> {
+        Box::pin(Self::begin(options))
+    }
+
+    async fn begin(options: NodeOptions) -> Result<Self, StartError> {
         let layout = lay_out(&options.data_dir)?;
         let program = options
             .launcher

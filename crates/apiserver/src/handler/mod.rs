@@ -17,6 +17,7 @@ mod write;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
@@ -117,6 +118,15 @@ pub(crate) fn refuse(error: &ApiError) -> Response<Body> {
 pub(crate) type Answer = Result<Response<Body>, ApiError>;
 
 impl Inner {
+    /// Answers one request of a client in this process.
+    pub(crate) fn respond(
+        self: Arc<Self>,
+        identity: Arc<Identity>,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'static, Response<Body>> {
+        Box::pin(async move { self.handle(identity, request).await })
+    }
+
     /// Answers one request.
     pub(crate) async fn handle(
         self: &Arc<Self>,
