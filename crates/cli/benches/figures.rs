@@ -51,6 +51,9 @@ async fn main() -> anyhow::Result<()> {
     if wants("faked") {
         faked().await?;
     }
+    if wants("masking") {
+        masking()?;
+    }
     Ok(())
 }
 
@@ -94,6 +97,82 @@ fn floor() -> anyhow::Result<()> {
     }
     report("floor: unshare and exec true (ms)", &samples, f64::INFINITY);
     Ok(())
+}
+
+/// What masking costs a step that writes 1 GiB: its entrypoint alone, with secrets to look for against without.
+fn masking() -> anyhow::Result<()> {
+    let producers = [
+        (
+            "masking: `head -c` writes 1 GiB (% more)",
+            5.0,
+            ["head", "-c", "1073741824", "/dev/zero"],
+        ),
+        // It does nothing but write, and so is as fast as the file system.
+        (
+            "masking: `dd` writes 1 GiB (% more)",
+            f64::INFINITY,
+            ["dd", "if=/dev/zero", "bs=64k", "count=16384"],
+        ),
+    ];
+    let directory = tempfile::tempdir()?;
+    let secrets = directory.path().join("secrets");
+    fs::create_dir(&secrets)?;
+    // As they come: a password, a token, a key of many lines.
+    let letters = |count: usize, seed: usize| -> String {
+        let letter =
+            |i: usize| char::from(b"ABCDEFGHIJKLMNOPabcdefghijklmnop"[(i * i + i * seed) % 31]);
+        (0..count).map(letter).collect()
+    };
+    fs::write(secrets.join("password"), letters(16, 3))?;
+    fs::write(secrets.join("token"), letters(900, 5))?;
+    let lines: Vec<String> = (0..26).map(|line| letters(64, 7 + line)).collect();
+    fs::write(secrets.join("key"), lines.join("\n"))?;
+    for (name, budget, command) in producers {
+        let mut samples = Vec::new();
+        for round in 0..6 {
+            let plain = write_much(directory.path(), None, &command)?;
+            let masked = write_much(directory.path(), Some(&secrets), &command)?;
+            let (Some(plain), Some(masked)) = (plain, masked) else {
+                println!("skipped: masking: no `busybox` on this machine");
+                return Ok(());
+            };
+            if round > 0 {
+                samples.push((masked / plain - 1.0) * 100.0);
+            }
+        }
+        report(name, &samples, budget);
+    }
+    Ok(())
+}
+
+/// Seconds that a step takes to write its log; nothing where there is no busybox.
+fn write_much(
+    directory: &Path,
+    secrets: Option<&Path>,
+    command: &[&str],
+) -> anyhow::Result<Option<f64>> {
+    let log = directory.join("log");
+    let file = fs::File::create(&log)?;
+    let mut step = Command::new(env!("TEKTITE_ENTRYPOINT"));
+    step.arg("-tekton_root").arg(directory);
+    step.arg("-termination_path")
+        .arg(directory.join("termination"));
+    step.arg("-step_metadata_dir").arg(directory.join("step"));
+    if let Some(secrets) = secrets {
+        step.arg("-mask_file").arg(secrets);
+    }
+    step.args(["-entrypoint", "busybox", "--"]).args(command);
+    let start = Instant::now();
+    let status = step
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let length = fs::metadata(&log)?.len();
+    fs::remove_file(&log)?;
+    let _ = fs::remove_file(directory.join("termination"));
+    Ok((status.success() && length >= 1 << 30).then_some(seconds))
 }
 
 fn hello() -> anyhow::Result<()> {

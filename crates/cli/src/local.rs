@@ -9,6 +9,7 @@ use tektite_controller::{
     Acting, ConfigHandle, Controller, ControllerOptions, InstallOptions, LeaderElection,
     WEBHOOK_SERVICE,
 };
+use tektite_engine::taskrun::pod::PodOptions;
 use tektite_oci::{BuiltInContent, BuiltInFile, ImageStore, StoreOptions};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -177,7 +178,12 @@ impl Local {
             return Err(failure);
         }
         let stop = CancellationToken::new();
+        let pod_options = PodOptions {
+            masks_secrets: true,
+            ..PodOptions::default()
+        };
         let options = ControllerOptions {
+            pod_options,
             image_configs: Arc::new(StoreConfigs(images)),
             config,
             acting,

@@ -477,7 +477,7 @@ fn results_are_read_from_the_log_of_the_results_sidecar_once_it_has_ended() {
 
 #[test]
 fn a_result_longer_than_allowed_fails_the_run_and_deletes_its_pod() {
-    // T-319
+    // T-319, T-382
     let mut world = logging(LOG, ended(0, "Completed"));
     world.config.feature_flags.max_result_size = 20;
     let decision = world.decide();

@@ -116,7 +116,7 @@ fn a_remote_task_is_awaited() {
 
 #[test]
 fn a_remote_task_that_cannot_be_had_fails_the_run() {
-    // T-161, T-162, T-396
+    // T-161, T-162, T-382, T-396
     for (kind, reason) in [
         (FailureKind::Resolution, "TaskRunResolutionFailed"),
         (FailureKind::Validation, "TaskValidationFailed"),
@@ -312,7 +312,7 @@ fn a_refused_pod_means_waiting_or_failing() {
 
 #[test]
 fn a_claim_is_created_before_the_pod() {
-    // T-185, T-208, T-209
+    // T-185, T-208, T-209, T-382
     let spec = json!({"taskSpec": {"steps": [{"name": "s", "image": "i", "command": ["$(workspaces.w.claim)"]}]},
                       "workspaces": [{"name": "w", "volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}]});
     let mut world = World::new(run(spec));

@@ -94,7 +94,7 @@ fn sidecars_of_a_finished_run_are_switched_to_the_nop_image() {
 
 #[test]
 fn sidecars_that_cannot_be_stopped_fail_the_run_even_after_success() {
-    // T-326
+    // T-326, T-382
     for (code, expected) in [
         (422, "TaskRunStopSidecarFailed"),
         (409, "Succeeded"),

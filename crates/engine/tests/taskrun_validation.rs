@@ -104,7 +104,7 @@ fn a_run_that_fits_its_task_is_run() {
 
 #[test]
 fn an_enum_limits_a_param() {
-    // T-197
+    // T-197, T-382
     for (value, expected) in [
         ("a", ("Unknown", "Pending", "Pending")),
         ("", ("Unknown", "Pending", "Pending")),

@@ -471,14 +471,26 @@ fn an_oversized_result_fails_the_step_after_the_next_one_was_released() {
 fn with_sidecar_logs_results_stay_out_of_the_message() {
     // T-321
     let pod = Pod::new();
-    let script = format!("echo v > {}/results/one", pod.dir.path().display());
-    pod.step(
-        &["-results", "one", "-result_from", "sidecar-logs"],
-        &script,
-    )
-    .output()
-    .unwrap();
-    assert_eq!(pod.message().len(), 1);
+    let root = pod.dir.path().display();
+    let script = format!("echo v > {root}/results/one; echo v > {root}/run/0/status/results/two");
+    let results = ["-results", "one", "-step_results", "two"];
+    let flags = |from| {
+        [
+            &results[..],
+            &["-result_from", from, "-on_error", "continue"],
+        ]
+        .concat()
+    };
+    let failing = format!("{script}; exit 3");
+    pod.step(&flags("sidecar-logs"), &failing).output().unwrap();
+    assert_eq!(pod.internal(), [("ExitCode".to_owned(), "3".to_owned())]);
+    assert_eq!(pod.message().len(), 2, "{:?}", pod.message());
+    let pod = Pod::new();
+    let script = script.replace(&root.to_string(), &pod.dir.path().display().to_string());
+    pod.step(&flags("termination-message"), &script)
+        .output()
+        .unwrap();
+    assert_eq!(pod.message().len(), 3, "{:?}", pod.message());
 }
 
 #[test]

@@ -150,6 +150,9 @@ pub struct FeatureFlags {
         skip_serializing_if = "unset"
     )]
     pub enable_tekton_oci_bundles: Option<bool>,
+    /// Ours: whether secrets are masked in step logs; unset, the controller's own default holds.
+    #[serde(default, rename = "enableSecretMasking", skip_serializing_if = "unset")]
+    pub enable_secret_masking: Option<bool>,
 }
 
 impl Default for FeatureFlags {
@@ -180,6 +183,7 @@ impl Default for FeatureFlags {
             enable_wait_exponential_backoff: false,
             enable_termination_message_compression: false,
             enable_tekton_oci_bundles: None,
+            enable_secret_masking: None,
         }
     }
 }
@@ -290,6 +294,11 @@ impl FeatureFlags {
             "enable-termination-message-compression",
             &mut flags.enable_termination_message_compression,
         )?;
+        if data.contains_key("enable-secret-masking") {
+            let mut masking = false;
+            gated("enable-secret-masking", &mut masking)?;
+            flags.enable_secret_masking = Some(masking);
+        }
         Ok(flags)
     }
 }

@@ -126,6 +126,21 @@ mod tests {
     }
 
     #[test]
+    fn secret_masking_is_on_off_or_left_to_the_controller() {
+        for (pairs, expected) in [
+            (&[][..], None),
+            (&[("enable-secret-masking", "true")], Some(true)),
+            (&[("enable-secret-masking", "false")], Some(false)),
+        ] {
+            let mut config = Config::default();
+            config.update("feature-flags", &data(pairs)).unwrap();
+            assert_eq!(config.feature_flags.enable_secret_masking, expected);
+        }
+        let bad = data(&[("enable-secret-masking", "maybe")]);
+        assert!(Config::default().update("feature-flags", &bad).is_err());
+    }
+
+    #[test]
     fn bad_data_is_refused_in_upstreams_words_and_changes_nothing() {
         for (name, key, value, message) in [
             (

@@ -3,6 +3,7 @@
 mod command_line;
 mod credentials;
 mod images;
+mod masking;
 mod merge;
 mod options;
 pub(crate) mod quantity;
@@ -160,6 +161,10 @@ pub fn build(
     volumes.extend(spec.volumes.iter().cloned());
     volumes.extend(template.volumes.iter().cloned());
     unique_names(&volumes)?;
+    if flags.enable_secret_masking.unwrap_or(options.masks_secrets) {
+        let token = template.automount_service_account_token != Some(false);
+        volumes.extend(masking::mask(&mut step_containers, &volumes, token));
+    }
 
     let mut init_containers = init_containers(delivery, &names, &working_dirs, config);
     let mut containers = step_containers;

@@ -16,6 +16,8 @@ pub struct PodOptions {
     pub release: String,
     /// Minor version of the Kubernetes API (native sidecars need 29, T-122).
     pub kubernetes_minor: u32,
+    /// Whether secrets are masked in step logs where `feature-flags` does not say (`enable-secret-masking`).
+    pub masks_secrets: bool,
 }
 
 /// How the entrypoint binary gets into a pod. Scripts travel with the steps in both cases.
@@ -46,6 +48,7 @@ impl Default for PodOptions {
             sidecar_log_results_image: "tektite/entrypoint".into(),
             release: "unknown".into(),
             kubernetes_minor: 36,
+            masks_secrets: false,
         }
     }
 }

@@ -1,33 +1,33 @@
-//! The part of CEL that makes sense without variables: literals, operators and functions of strings (T-296).
+//! CEL without variables, for a step's own `when` (T-296): literals, operators, functions of strings, lists and maps.
 //!
-//! The whole language would make this program several times larger; what is left out is an error, never a guess.
+//! Left out, and an error, never a guess: bytes, unsigned numbers, durations and timestamps. A mistake in the expression is an
+//! error wherever it stands, as upstream's check before the evaluation finds it; what fails by its values alone (a division
+//! by zero, an index out of range) is [`Value::Failed`], and matters only if the outcome depends on it.
 
+mod regex;
+mod value;
+
+use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A value of an expression.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
-    Bool(bool),
-    Int(i64),
-    Double(f64),
-    String(String),
-    List(Vec<Value>),
-    Null,
-}
+pub(crate) use value::Value;
+use value::{arithmetic, decided, function, method, relate};
 
 pub(crate) fn evaluate(expression: &str) -> Result<Value, String> {
     let mut parser = Parser {
         rest: expression,
         depth: 0,
+        bound: Vec::new(),
+        evaluated: 0,
     };
     let value = parser.conditional().and_then(|value| {
         parser.blank();
-        if parser.rest.is_empty() {
-            Ok(value)
-        } else {
-            Err(parser.unexpected())
+        match value {
+            _ if !parser.rest.is_empty() => Err(parser.unexpected()),
+            Value::Failed(message) => Err(message),
+            value => Ok(value),
         }
     });
     value.map_err(|message| format!("CEL expression {expression:?}: {message}"))
@@ -36,12 +36,21 @@ pub(crate) fn evaluate(expression: &str) -> Result<Value, String> {
 struct Parser<'a> {
     rest: &'a str,
     depth: usize,
+    /// Names that macros have given to members of lists, the innermost last.
+    bound: Vec<(&'a str, Value)>,
+    /// How many expressions have been evaluated: macros inside macros do so again and again.
+    evaluated: usize,
 }
+
+/// What is evaluated once for each member.
+const MACROS: [&str; 5] = ["all", "exists", "exists_one", "map", "filter"];
 
 type Evaluated = Result<Value, String>;
 
 /// Deeper nesting than anybody writes would exhaust the stack.
 const MAX_DEPTH: usize = 64;
+/// More would keep the step from starting.
+const MAX_EVALUATED: usize = 100_000;
 
 impl<'a> Parser<'a> {
     fn blank(&mut self) {
@@ -79,24 +88,32 @@ impl<'a> Parser<'a> {
         if self.depth > MAX_DEPTH {
             return Err("nested too deeply".into());
         }
+        self.evaluated += 1;
+        if self.evaluated > MAX_EVALUATED {
+            return Err("too much to evaluate".into());
+        }
         let condition = self.or()?;
         let value = if self.take("?") {
-            let yes = self.conditional();
+            let yes = self.conditional()?;
             self.expect(":")?;
-            let no = self.conditional();
-            if truth(&condition)? { yes } else { no }
+            let no = self.conditional()?;
+            match condition {
+                Value::Bool(true) => yes,
+                Value::Bool(false) => no,
+                Value::Failed(_) => condition,
+                _ => return Err("no such overload: a boolean is needed".into()),
+            }
         } else {
-            Ok(condition)
+            condition
         };
         self.depth -= 1;
-        value
+        Ok(value)
     }
 
     fn or(&mut self) -> Evaluated {
         let mut left = self.and()?;
         while self.take("||") {
-            let right = self.and()?;
-            left = Value::Bool(truth(&left)? | truth(&right)?);
+            left = decided(true, left, self.and()?)?;
         }
         Ok(left)
     }
@@ -104,8 +121,7 @@ impl<'a> Parser<'a> {
     fn and(&mut self) -> Evaluated {
         let mut left = self.relation()?;
         while self.take("&&") {
-            let right = self.relation()?;
-            left = Value::Bool(truth(&left)? & truth(&right)?);
+            left = decided(false, left, self.relation()?)?;
         }
         Ok(left)
     }
@@ -123,7 +139,7 @@ impl<'a> Parser<'a> {
                 None => return Ok(left),
             };
             let right = self.sum()?;
-            left = Value::Bool(relate(operator, &left, &right)?);
+            left = relate(operator, left, right)?;
         }
     }
 
@@ -164,11 +180,18 @@ impl<'a> Parser<'a> {
             return Err("nested too deeply".into());
         }
         let value = if !self.rest.starts_with("!=") && self.take("!") {
-            let value = self.unary()?;
-            Ok(Value::Bool(!truth(&value)?))
+            match self.unary()? {
+                Value::Bool(value) => Ok(Value::Bool(!value)),
+                failed @ Value::Failed(_) => Ok(failed),
+                _ => Err("no such overload: a boolean is needed".into()),
+            }
         } else if !digits && self.take("-") {
             let value = self.unary()?;
-            arithmetic('-', zero_of(&value), value)
+            let zero = match value {
+                Value::Double(_) => Value::Double(0.0),
+                _ => Value::Int(0),
+            };
+            arithmetic('-', zero, value)
         } else {
             self.member()
         };
@@ -181,23 +204,112 @@ impl<'a> Parser<'a> {
         loop {
             if self.take(".") {
                 let name = self.name().ok_or_else(|| self.unexpected())?;
-                self.expect("(")?;
-                let arguments = self.list(")")?;
-                value = method(&value, name, &arguments)?;
+                if !self.take("(") {
+                    value = value.member(Value::String(name.into()))?;
+                } else if MACROS.contains(&name) {
+                    value = self.each(value, name)?;
+                } else {
+                    let arguments = self.list(")")?;
+                    value = method(value, name, arguments)?;
+                }
             } else if self.take("[") {
                 let index = self.conditional()?;
                 self.expect("]")?;
-                value = match (&value, &index) {
-                    (Value::List(list), Value::Int(at)) => usize::try_from(*at)
-                        .ok()
-                        .and_then(|at| list.get(at).cloned())
-                        .ok_or("index out of range")?,
-                    _ => return Err("only lists have an index".into()),
-                };
+                value = value.member(index)?;
             } else {
                 return Ok(value);
             }
         }
+    }
+
+    /// The macros over a list's members or a map's keys: the same text is evaluated for each of them.
+    fn each(&mut self, over: Value, name: &str) -> Evaluated {
+        let variable = self.name().ok_or_else(|| self.unexpected())?;
+        self.expect(",")?;
+        let body = self.rest;
+        let (mut members, failed) = match over {
+            Value::List(members) => (members, None),
+            Value::Map(entries) => (entries.into_iter().map(|(key, _)| key).collect(), None),
+            failed @ Value::Failed(_) => (Vec::new(), Some(failed)),
+            _ => return Err(format!("'{name}' is for lists and maps")),
+        };
+        let none = members.is_empty();
+        if none {
+            // The text has to be read all the same.
+            members.push(Value::Failed("no member".to_owned()));
+        }
+        let (mut found, mut count) = (Vec::new(), 0);
+        let mut outcome = Value::Bool(name == "all");
+        for member in members {
+            self.rest = body;
+            self.bound.push((variable, member.clone()));
+            let mut value = self.conditional()?;
+            let mut wanted = Value::Bool(true);
+            if name == "map" && self.take(",") {
+                wanted = core::mem::replace(&mut value, self.conditional()?);
+            } else if name == "filter" {
+                wanted = core::mem::replace(&mut value, member);
+            }
+            self.expect(")")?;
+            self.bound.pop();
+            if none {
+                break;
+            }
+            match name {
+                "all" => outcome = decided(false, outcome, value)?,
+                "exists" => outcome = decided(true, outcome, value)?,
+                "exists_one" => match value {
+                    Value::Bool(holds) => count += usize::from(holds),
+                    failed @ Value::Failed(_) => return Ok(failed),
+                    _ => return Err("no such overload: a boolean is needed".into()),
+                },
+                _ => match (wanted, value) {
+                    (failed @ Value::Failed(_), _)
+                    | (Value::Bool(true), failed @ Value::Failed(_)) => {
+                        outcome = failed;
+                    }
+                    (Value::Bool(true), value) => found.push(value),
+                    (Value::Bool(false), _) => {}
+                    _ => return Err("no such overload: a boolean is needed".into()),
+                },
+            }
+        }
+        Ok(match (failed, name) {
+            (Some(failed), _) => failed,
+            (None, "exists_one") => Value::Bool(count == 1),
+            (None, "map" | "filter") => match outcome {
+                failed @ Value::Failed(_) => failed,
+                _ => Value::List(found),
+            },
+            _ => outcome,
+        })
+    }
+
+    fn map(&mut self) -> Evaluated {
+        let mut entries: Vec<(Value, Value)> = Vec::new();
+        while !self.take("}") {
+            let key = self.conditional()?;
+            if !matches!(key, Value::String(_) | Value::Int(_) | Value::Bool(_)) {
+                return Err("unsupported key type".into());
+            }
+            self.expect(":")?;
+            let value = self.conditional()?;
+            if entries.iter().any(|(known, _)| *known == key) {
+                return Err("a key of a map stands there twice".into());
+            }
+            entries.push((key, value));
+            if !self.take(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        let failed = entries
+            .iter()
+            .find(|(_, value)| matches!(value, Value::Failed(_)));
+        Ok(match failed {
+            Some((_, failed)) => failed.clone(),
+            None => Value::Map(entries),
+        })
     }
 
     fn list(&mut self, end: &str) -> Result<Vec<Value>, String> {
@@ -243,7 +355,14 @@ impl<'a> Parser<'a> {
             return Ok(value);
         }
         if self.take("[") {
-            return self.list("]").map(Value::List);
+            let members = self.list("]")?;
+            let failed = members
+                .iter()
+                .find(|member| matches!(member, Value::Failed(_)));
+            return Ok(failed.cloned().unwrap_or(Value::List(members)));
+        }
+        if self.take("{") {
+            return self.map();
         }
         match self.rest.chars().next() {
             Some('"' | '\'') => self.string(false),
@@ -260,9 +379,13 @@ impl<'a> Parser<'a> {
                     "null" => Ok(Value::Null),
                     _ if self.take("(") => {
                         let arguments = self.list(")")?;
-                        function(name, &arguments)
+                        function(name, arguments)
                     }
-                    _ => Err(format!("undeclared reference to '{name}'")),
+                    _ => {
+                        let bound = self.bound.iter().rfind(|(bound, _)| *bound == name);
+                        let value = bound.map(|(_, value)| value.clone());
+                        value.ok_or_else(|| format!("undeclared reference to '{name}'"))
+                    }
                 }
             }
         }
@@ -330,103 +453,6 @@ fn hex(chars: &mut core::str::Chars<'_>, digits: usize) -> Result<char, String> 
         .ok_or_else(|| format!("unknown escape {text}"))
 }
 
-fn truth(value: &Value) -> Result<bool, String> {
-    match value {
-        Value::Bool(bool) => Ok(*bool),
-        _ => Err("no such overload: a boolean is needed".into()),
-    }
-}
-
-fn zero_of(value: &Value) -> Value {
-    if matches!(value, Value::Double(_)) {
-        Value::Double(0.0)
-    } else {
-        Value::Int(0)
-    }
-}
-
-fn relate(operator: &str, left: &Value, right: &Value) -> Result<bool, String> {
-    use core::cmp::Ordering;
-    let order = match (left, right) {
-        (Value::Int(a), Value::Int(b)) => a.partial_cmp(b),
-        (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),
-        (Value::Int(a), Value::Double(b)) => (*a as f64).partial_cmp(b),
-        (Value::Double(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
-        (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
-        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        _ => None,
-    };
-    let equal = order == Some(Ordering::Equal) || left == right;
-    match (operator, order) {
-        ("==", _) => Ok(equal),
-        ("!=", _) => Ok(!equal),
-        ("in", _) => match right {
-            Value::List(list) => Ok(list.contains(left)),
-            _ => Err("no such overload: 'in' needs a list".into()),
-        },
-        ("<", Some(order)) => Ok(order.is_lt()),
-        ("<=", Some(order)) => Ok(order.is_le()),
-        (">", Some(order)) => Ok(order.is_gt()),
-        (">=", Some(order)) => Ok(order.is_ge()),
-        _ => Err(format!("no such overload for {operator}")),
-    }
-}
-
-fn arithmetic(operator: char, left: Value, right: Value) -> Evaluated {
-    let value = match (operator, left, right) {
-        ('+', Value::String(a), Value::String(b)) => Some(Value::String(a + &b)),
-        ('+', Value::List(a), Value::List(b)) => Some(Value::List([a, b].concat())),
-        (_, Value::Int(a), Value::Int(b)) => match operator {
-            '+' => a.checked_add(b),
-            '-' => a.checked_sub(b),
-            '*' => a.checked_mul(b),
-            '/' => a.checked_div(b),
-            _ => a.checked_rem(b),
-        }
-        .map(Value::Int),
-        ('+', Value::Double(a), Value::Double(b)) => Some(Value::Double(a + b)),
-        ('-', Value::Double(a), Value::Double(b)) => Some(Value::Double(a - b)),
-        ('*', Value::Double(a), Value::Double(b)) => Some(Value::Double(a * b)),
-        ('/', Value::Double(a), Value::Double(b)) => Some(Value::Double(a / b)),
-        _ => None,
-    };
-    value.ok_or_else(|| format!("no such overload or out of range: {operator}"))
-}
-
-fn method(value: &Value, name: &str, arguments: &[Value]) -> Evaluated {
-    match (value, name, arguments) {
-        (Value::String(text), "startsWith", [Value::String(part)]) => {
-            Ok(Value::Bool(text.starts_with(part)))
-        }
-        (Value::String(text), "endsWith", [Value::String(part)]) => {
-            Ok(Value::Bool(text.ends_with(part)))
-        }
-        (Value::String(text), "contains", [Value::String(part)]) => {
-            Ok(Value::Bool(text.contains(part)))
-        }
-        (_, "size", []) => function("size", core::slice::from_ref(value)),
-        _ => Err(format!("'{name}' is no function that steps can use here")),
-    }
-}
-
-fn function(name: &str, arguments: &[Value]) -> Evaluated {
-    let failed = || format!("'{name}' is no function that steps can use here");
-    Ok(match (name, arguments) {
-        ("size", [Value::String(text)]) => Value::Int(text.chars().count() as i64),
-        ("size", [Value::List(list)]) => Value::Int(list.len() as i64),
-        ("int", [Value::String(text)]) => Value::Int(text.parse().map_err(|_| failed())?),
-        ("int", [Value::Int(int)]) => Value::Int(*int),
-        ("int", [Value::Double(double)]) => Value::Int(*double as i64),
-        ("double", [Value::String(text)]) => Value::Double(text.parse().map_err(|_| failed())?),
-        ("double", [Value::Int(int)]) => Value::Double(*int as f64),
-        ("string", [Value::Int(int)]) => Value::String(int.to_string()),
-        ("string", [Value::Bool(bool)]) => Value::String(bool.to_string()),
-        ("string", [Value::String(text)]) => Value::String(text.clone()),
-        ("bool", [Value::String(text)]) => Value::Bool(text.parse().map_err(|_| failed())?),
-        _ => return Err(failed()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -446,6 +472,28 @@ mod tests {
             ("r'\\d' == '\\\\d' && '\\u0041' == 'A'", true),
             ("[1, 2][1] == 2", true),
             ("'a' != 'b' && 'input' == 'input'", true),
+            ("'release-7'.matches('^release-[0-9]+$')", true),
+            ("matches('main', '^release')", false),
+            ("['a', 'b'].exists(x, x == 'b')", true),
+            ("['a', 'b'].all(x, x.size() == 1)", true),
+            ("[].all(x, x == 'a') && ![].exists(x, x == 'a')", true),
+            ("['a', 'ab'].exists_one(s, s.startsWith('a'))", false),
+            ("[1, 2, 3].filter(n, n > 1).map(n, n * 2) == [4, 6]", true),
+            ("[1, 2, 3].map(n, n > 2, n * 2) == [6]", true),
+            ("[[1], [2]].exists(x, x.exists(y, y == 2))", true),
+            ("{'a': 1, 'b': 2}.b == 2 && 'a' in {'a': 1}", true),
+            ("{'a': 1}['a'] == 1 && {'a': 1}.all(k, k == 'a')", true),
+            (
+                "{'a': 1, 'b': 2} == {'b': 2, 'a': 1} && size({}) == 0",
+                true,
+            ),
+            ("has({'a': 1}.a) && !has({'a': 1}.b)", true),
+            // What fails by its value matters only if the outcome depends on it.
+            ("true || 1 / 0 > 0", true),
+            ("1 / 0 > 0 || true", true),
+            ("false && [1][5] == 1", false),
+            ("true ? true : int('x') == 1", true),
+            ("[0, 1].exists(n, 2 / n == 2)", true),
         ];
         for (expression, expected) in cases {
             assert_eq!(
@@ -460,6 +508,11 @@ mod tests {
     fn what_is_wrong_or_left_out_is_an_error() {
         let deep = "(".repeat(10_000);
         let negated = "!".repeat(100_000);
+        let much = format!(
+            "{}true{}",
+            "[1,2,3,4,5,6,7,8,9].all(x, ".repeat(20),
+            ")".repeat(20)
+        );
         for expression in [
             "",
             "a",
@@ -469,11 +522,23 @@ mod tests {
             "'a' < 1",
             "1 / 0",
             "9223372036854775807 + 1",
-            "'a'.matches('b')",
-            "[1].exists(x, x > 0)",
+            "'a'.matches('(')",
+            "'a' == 1",
+            "true || 'a'",
+            "true || 1 + 'a' == 2",
+            "true ? true : nothing",
+            "false || 1 / 0 > 0",
+            "[1].exists(x, x > 0) && x > 0",
+            "[].all(x, nothing)",
+            "[1].exists(n, 1 / 0 == n)",
+            "{'a': 1, 'a': 2} == {}",
+            "{'a': 1}.b == 1",
+            "b'a' == b'a'",
+            "duration('1s') == duration('1s')",
             "true true",
             &deep,
             &negated,
+            &much,
         ] {
             assert!(evaluate(expression).is_err(), "{expression}");
         }
