@@ -144,3 +144,24 @@ fn step_flags(step: &Step) -> Result<Vec<String>, BuildError> {
     }
     Ok(args)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_without_steps_is_refused() {
+        // T-246: checks before it let none through.
+        let shared = Shared {
+            spec: &TaskSpec::default(),
+            args: Vec::new(),
+            debug: None,
+            wait_for_ready: false,
+            keep_on_cancel: false,
+            delivery: &EntrypointDelivery::InitContainer { image: "e".into() },
+            names: Vec::new(),
+        };
+        let refused = order(&mut [], &shared);
+        assert_eq!(refused, Err(BuildError("no steps specified".into())));
+    }
+}
