@@ -1,5 +1,6 @@
 //! CEL expressions as they are compiled upstream: no variables, the standard functions and macros, types that fit.
 
+mod depth;
 mod types;
 
 use cel::Program;
@@ -8,25 +9,61 @@ use cel::parser::ParseError;
 /// How many errors of one expression are told.
 const TOLD: usize = 100;
 
+/// How deep the parts of an expression may lie in each other, as in cel-go.
+const DEEPEST: usize = 250;
+/// Up to here the parser's stack is no question.
+const SHALLOW: usize = 8;
+/// Enough for the deepest; what is not used costs nothing.
+const LARGE_STACK: usize = 64 << 20;
+
 /// Compiles `expression` in an environment without variables.
 ///
 /// Types are inferred as far as the standard functions and operators of simple values go; whatever is not known for
 /// sure is left to the evaluation.
 ///
 /// # Errors
-/// It does not parse, names something that does not exist, or applies an operator to types that do not fit: every
+/// It does not parse, nests too deep, names something that does not exist, or applies an operator to types that do not fit: every
 /// finding in cel-go's form, message above the line of source and a mark under the place.
 pub fn compile(expression: &str) -> Result<Program, String> {
-    let program = Program::compile(expression).map_err(|errors| {
-        let found = errors.errors.iter().map(Finding::from).collect();
-        display(found, expression)
-    })?;
+    let depth = depth::depth(expression);
+    if depth > DEEPEST {
+        return Err(format!(
+            "ERROR: <input>:-1:0: expression recursion limit exceeded: {DEEPEST}"
+        ));
+    }
+    let program = if depth > SHALLOW {
+        with_large_stack(|| parse(expression))?
+    } else {
+        parse(expression)?
+    };
     let found = types::check(program.expression(), program.source_info());
     if found.is_empty() {
         Ok(program)
     } else {
         Err(display(found, expression))
     }
+}
+
+fn parse(expression: &str) -> Result<Program, String> {
+    Program::compile(expression).map_err(|errors| {
+        let found = errors.errors.iter().map(Finding::from).collect();
+        display(found, expression)
+    })
+}
+
+/// The parser takes up to a hundred kilobytes of stack for a pair of brackets.
+fn with_large_stack<T: Send>(
+    parse: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(LARGE_STACK)
+            .spawn_scoped(scope, parse)
+            .map_err(|error| format!("cannot parse the expression: {error}"))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err("cannot parse the expression: the parser failed".into()))
+    })
 }
 
 /// Something wrong at a place.
@@ -170,12 +207,40 @@ mod tests {
     }
 
     #[test]
+    fn deep_expressions_are_refused_and_break_nothing() {
+        for (start, repeated, end) in [
+            ("x", ".a", ""),
+            ("1", "+1", ""),
+            ("1", "==1", ""),
+            ("", "(", ""),
+            ("", "[", ""),
+            ("", "-", "1"),
+            ("", "!", "true"),
+            ("", "{1:", ""),
+            ("", "true?1:", "1"),
+            ("", "size(", ""),
+            ("x", "[0]", ""),
+            ("x", ".f()", ""),
+            ("true", "&&true", ""),
+            ("", "[1].map(x,", ""),
+        ] {
+            for times in [40, 100, 240, 300, 40_000] {
+                let expression = format!("{start}{}{end}", repeated.repeat(times));
+                let compiled = compile(&expression);
+                let flat = repeated == "&&true";
+                assert!(
+                    compiled.is_err() || times < 300 || flat,
+                    "{repeated} {times}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn only_so_many_errors_are_told() {
-        let expression = vec!["x"; 130].join(" + ");
         let text = compile(&format!("[{}]", vec!["x"; 130].join(", ")))
             .err()
             .unwrap_or_default();
         assert!(text.ends_with("\n30 more errors were truncated"), "{text}");
-        assert!(compile(&expression).is_err());
     }
 }
