@@ -40,6 +40,8 @@ pub enum Command {
     Logs(Logs),
     /// Cancel a run
     Cancel(Cancel),
+    /// Run again what failed of a PipelineRun, with the results of what did not
+    Rerun(Rerun),
     /// Say what is wrong with manifests, without a cluster
     Lint(Lint),
     /// Manage the images of the local cluster
@@ -240,6 +242,19 @@ pub struct Logs {
 pub struct Cancel {
     /// Name of a PipelineRun or TaskRun; `pipelinerun/NAME` or `taskrun/NAME` if both exist
     pub run: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `tektite rerun`.
+#[derive(Debug, Args)]
+pub struct Rerun {
+    /// Name of a PipelineRun that has ended
+    pub run: String,
+    /// Run this task again too, and all that depends on it; repeatable
+    #[arg(long, value_name = "TASK")]
+    pub from: Vec<String>,
     /// Which cluster.
     #[command(flatten)]
     pub target: Target,

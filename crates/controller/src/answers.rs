@@ -6,13 +6,15 @@ use futures::future::{BoxFuture, try_join_all};
 use k8s_openapi::api::core::v1::{LimitRange, Secret, ServiceAccount};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tektite_api::v1::TaskRun;
+use tektite_engine::annotations::CACHE_KEY;
 use tektite_engine::decision::{Answer, Answers, Failure, FailureKind, Found, ImageRef, Query};
 
 use crate::images::{Keychain, RegistryLogin};
 use crate::remote;
 use crate::rest::{CallError, Resource};
 use crate::store::{Name, Slot};
-use crate::world::{Key, World};
+use crate::world::{Cached, Key, World};
 
 /// How many images' commands are kept (T-262).
 const IMAGES: usize = 1024;
@@ -52,6 +54,18 @@ async fn answer(
         Query::Pipeline { namespace, name } => {
             get(world, Resource::PIPELINES, namespace, name, Found::Pipeline).await
         }
+        Query::PipelineRun { namespace, name } => {
+            known(world, namespace, name, Found::PipelineRun).await
+        }
+        Query::TaskRun { namespace, name } => known(world, namespace, name, Found::TaskRun).await,
+        Query::Cached { namespace, key } => cached_task_run(world, namespace, key).await,
+        Query::CustomRun { namespace, name } => {
+            known(world, namespace, name, Found::CustomRun).await
+        }
+        // Those that have ended sleep.
+        Query::PipelineRuns { namespace } => Ok(Answer::Found(Found::PipelineRuns(Arc::new(
+            world.pipeline_runs.of_namespace(namespace),
+        )))),
         Query::StepAction { namespace, name } => {
             get(
                 world,
@@ -102,6 +116,52 @@ async fn answer(
         } => log(world, namespace, pod, container).await,
         Query::Remote(reference) => remote::answer(world, key, run_uid, reference).await,
     }
+}
+
+/// A run that the caches know of.
+async fn known<K: Cached>(
+    world: &World,
+    namespace: &str,
+    name: &str,
+    found: impl FnOnce(Arc<K>) -> Found,
+) -> Result<Answer, CallError> {
+    let object = world.load::<K>(&Name::new(namespace, name)).await?;
+    Ok(match object {
+        Some(object) => Answer::Found(found(object)),
+        None => Answer::Missing {
+            message: format!("{} {name:?} not found", K::RESOURCE.plural),
+        },
+    })
+}
+
+/// The youngest TaskRun that has succeeded with this key: asked of the API, as those that have ended sleep here.
+async fn cached_task_run(world: &World, namespace: &str, key: &str) -> Result<Answer, CallError> {
+    #[derive(Deserialize)]
+    struct List {
+        items: Vec<TaskRun>,
+    }
+    let path = format!(
+        "{}?labelSelector={}%3D{key}",
+        Resource::TASK_RUNS.collection(Some(namespace)),
+        CACHE_KEY.replace('/', "%2F")
+    );
+    let body = world.rest.get(&path).await?;
+    let list: List = serde_json::from_slice(&body)
+        .map_err(|error| CallError::Unreachable(format!("the list cannot be read: {error}")))?;
+    let usable = list.items.into_iter().filter(|run| {
+        run.metadata.deletion_timestamp.is_none()
+            && run.succeeded().is_some_and(|it| it.status == "True")
+    });
+    let youngest = usable.max_by_key(|run| {
+        let created = run.metadata.creation_timestamp.as_ref();
+        created.map(|time| time.0)
+    });
+    Ok(match youngest {
+        Some(run) => Answer::Found(Found::TaskRun(Arc::new(run))),
+        None => Answer::Missing {
+            message: format!("no TaskRun with the key {key} has succeeded"),
+        },
+    })
 }
 
 async fn get<T: DeserializeOwned>(

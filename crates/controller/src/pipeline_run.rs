@@ -54,8 +54,12 @@ impl Run for PipelineRun {
             .children::<PipelineRun>(world, key, "PipelineRun")
             .await?;
         pipeline_runs.extend(ancestors(world, key).await?);
+        let mut task_runs = self.children::<TaskRun>(world, key, "TaskRun").await?;
+        for run in &mut task_runs {
+            confirm_eviction(world, run).await?;
+        }
         Ok(Observed {
-            task_runs: self.children::<TaskRun>(world, key, "TaskRun").await?,
+            task_runs,
             custom_runs: self.children::<CustomRun>(world, key, "CustomRun").await?,
             pipeline_runs,
             nop_image: world.pod_options.nop_image.clone(),
@@ -80,11 +84,16 @@ impl Run for PipelineRun {
         pipelinerun::reconcile(self, seen, config, now)
     }
 
+    fn takes_place(&self) -> bool {
+        pipelinerun::concurrency::waits(self)
+    }
+
     fn count(&self, world: &World, status: &PipelineRunStatus, config: &Config) {
         world
             .options
             .metrics
             .pipeline_run_ended(self, status, config);
+        world.place_is_free();
     }
 
     fn rest(world: &World, key: &Key) {
@@ -101,6 +110,27 @@ impl Run for PipelineRun {
         }
         world.pipeline_runs.put_to_sleep(&key.name);
         world.definitions.drop_of(key);
+    }
+}
+
+/// A TaskRun that has failed by an eviction may be tried again: what the cache says of it is confirmed (P-107).
+async fn confirm_eviction(world: &World, run: &mut Arc<TaskRun>) -> Result<(), CallError> {
+    let evicted = |it: &Condition| it.status == "False" && it.reason == "PodEvicted";
+    if !run.succeeded().is_some_and(evicted) {
+        return Ok(());
+    }
+    let metadata = &run.metadata;
+    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+    let path = TaskRun::RESOURCE.object(namespace.unwrap_or_default(), name.unwrap_or_default());
+    match world.rest.get(&path).await {
+        Ok(body) => {
+            *run = Arc::new(serde_json::from_slice(&body).map_err(|error| {
+                CallError::Unreachable(format!("the answer cannot be read: {error}"))
+            })?);
+            Ok(())
+        }
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -50,6 +50,10 @@ pub(crate) trait Run: Cached + Clone {
     fn count_seen(&self, _world: &World, _seen: &Self::Seen, _config: &Config) {}
     /// Counts a run that has just ended.
     fn count(&self, world: &World, status: &Self::Status, config: &Config);
+    /// Whether the run, as it stands, takes its place among others by what it decides: then one decides at a time.
+    fn takes_place(&self) -> bool {
+        false
+    }
     /// Puts the run and what belongs to it to sleep, unless something of it still goes on: it is over.
     fn rest(world: &World, key: &Key);
 
@@ -122,6 +126,13 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
         return Ok(Outcome::default());
     }
     let config = world.options.config.current();
+    let _alone = if run.takes_place() {
+        // Before it is decided, so that no end is missed.
+        world.wait_for_place(key.clone());
+        Some(world.places.lock().await)
+    } else {
+        None
+    };
     let now = Timestamp::now();
     let plan = match decide_and_act(world, key, &*run, &config, now).await {
         Ok(plan) => plan,
@@ -252,9 +263,8 @@ async fn decide_and_act<R: Run>(
             }
             return Ok(plan);
         }
-        if changed {
-            seen = look_again(&plan.run, world, key, seen).await?;
-        }
+        // A status that has changed may name children that were not seen before.
+        seen = look_again(&plan.run, world, key, seen).await?;
     }
     tracing::warn!(kind = ?key.kind, run = %key.name, "the engine does not settle");
     Ok(plan)

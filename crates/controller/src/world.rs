@@ -125,6 +125,10 @@ pub(crate) struct World {
     pub(crate) service_accounts: Store<ServiceAccount>,
     /// Runs that wait for a ResolutionRequest they do not own.
     waiting: Mutex<HashMap<Name, HashSet<Key>>>,
+    /// PipelineRuns that wait for others to end; what they wait for is in the API.
+    queued: Mutex<HashSet<Key>>,
+    /// Held by whoever decides whether a PipelineRun may begin beside others.
+    pub(crate) places: tokio::sync::Mutex<()>,
     /// Tasks and the like that PipelineRuns under way refer to.
     pub(crate) definitions: Definitions,
     /// Commands of images pinned by digest (T-262).
@@ -155,6 +159,8 @@ impl World {
             limit_ranges: Store::new(""),
             service_accounts: Store::new(""),
             waiting: Mutex::default(),
+            queued: Mutex::default(),
+            places: tokio::sync::Mutex::default(),
             definitions: Definitions::default(),
             images: Mutex::default(),
         }
@@ -180,6 +186,9 @@ impl World {
                 self.queue.add(key);
             }
         };
+        if K::RECONCILED == Some(Kind::PipelineRun) && matches!(change, Change::Gone(_)) {
+            self.place_is_free();
+        }
         if let Some(kind) = K::RECONCILED {
             add(Key {
                 kind,
@@ -251,6 +260,20 @@ impl World {
     pub(crate) fn wait_for(&self, request: Name, key: Key) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(request).or_default().insert(key);
+    }
+
+    /// Wakes `key` when a PipelineRun has ended.
+    pub(crate) fn wait_for_place(&self, key: Key) {
+        self.queued
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key);
+    }
+
+    /// A PipelineRun has ended or is gone: whoever waits for that is to look.
+    pub(crate) fn place_is_free(&self) {
+        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        queued.drain().for_each(|key| self.queue.add(key));
     }
 
     fn take_waiting(&self, request: &Name) -> HashSet<Key> {

@@ -104,6 +104,31 @@ async fn a_pipeline_run_makes_each_task_run_once_and_succeeds() {
     controller.stop().await;
 }
 
+/// P-107: what the cache says of an eviction is confirmed by the API.
+#[tokio::test]
+async fn an_evicted_task_run_is_read_again_before_its_run_fails() {
+    let api = FakeApi::new();
+    let controller = Running::start(&api, options());
+    api.create(
+        PIPELINE_RUNS,
+        pipeline_run("p", json!([inline_task("a", &[])])),
+    );
+    pod_of(&api, "p-a").await;
+    quiet(&api).await;
+    let before = api.requests().len();
+    let status = json!({"status": {"conditions": [{"type": "Succeeded", "status": "False", "reason": "PodEvicted"}]}});
+    api.merge(TASK_RUNS, "ns", "p-a", &status);
+    let run = ended(&api, PIPELINE_RUNS, "p").await;
+    assert_eq!(condition(&run), ("False".into(), "Failed".into()));
+    let requests = api.requests();
+    let mut later = requests[before..].iter();
+    assert!(
+        later.any(|it| it.starts_with("GET") && it.contains("/taskruns/p-a")),
+        "{requests:#?}"
+    );
+    controller.stop().await;
+}
+
 #[tokio::test]
 async fn events_name_each_change_of_the_condition_once() {
     // T-398, T-399

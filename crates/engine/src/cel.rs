@@ -1,5 +1,8 @@
 //! CEL in when expressions: no variables, a boolean comes out, anything else is the author's fault.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use cel::{Context, Value};
 use thiserror::Error;
 
@@ -17,11 +20,34 @@ pub enum CelError {
     NotBoolean(String),
 }
 
+/// How many answers each thread remembers.
+const REMEMBERED: usize = 256;
+
+thread_local! {
+    /// Parsing takes most of a small reconcile's time, and every reconcile of a run asks for the same expressions (P-164);
+    /// the answer follows from the text alone.
+    static ANSWERS: RefCell<HashMap<String, Result<bool, CelError>>> = RefCell::default();
+}
+
 /// The truth value of `expression`, in which all of Tekton's variables have been substituted already.
 ///
 /// # Errors
 /// The expression does not compile in an environment without variables, fails, or is not boolean (P-163, P-164).
 pub fn evaluate(expression: &str) -> Result<bool, CelError> {
+    ANSWERS.with_borrow_mut(|answers| {
+        if let Some(known) = answers.get(expression) {
+            return known.clone();
+        }
+        if answers.len() >= REMEMBERED {
+            answers.clear();
+        }
+        let answer = compute(expression);
+        answers.insert(expression.to_owned(), answer.clone());
+        answer
+    })
+}
+
+fn compute(expression: &str) -> Result<bool, CelError> {
     let program = tektite_api::cel::compile(expression).map_err(CelError::Compile)?;
     match program.execute(&Context::default()) {
         Ok(Value::Bool(truth)) => Ok(truth),

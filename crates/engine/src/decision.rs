@@ -214,6 +214,40 @@ pub enum Query {
         /// What it is called.
         name: String,
     },
+    /// A PipelineRun; answered by [`Found::PipelineRun`].
+    PipelineRun {
+        /// Where it lives.
+        namespace: String,
+        /// What it is called.
+        name: String,
+    },
+    /// The PipelineRuns of a namespace that have not ended; answered by [`Found::PipelineRuns`].
+    PipelineRuns {
+        /// The namespace.
+        namespace: String,
+    },
+    /// A TaskRun; answered by [`Found::TaskRun`].
+    TaskRun {
+        /// Where it lives.
+        namespace: String,
+        /// What it is called.
+        name: String,
+    },
+    /// A TaskRun of a namespace that has succeeded with this value of the label `tektite.dev/cache-key`, the youngest if
+    /// there are several; answered by [`Found::TaskRun`].
+    Cached {
+        /// The namespace.
+        namespace: String,
+        /// The label's value.
+        key: String,
+    },
+    /// A CustomRun; answered by [`Found::CustomRun`].
+    CustomRun {
+        /// Where it lives.
+        namespace: String,
+        /// What it is called.
+        name: String,
+    },
     /// A StepAction of the cluster; answered by [`Found::StepAction`] (as v1beta1).
     StepAction {
         /// Where it lives.
@@ -355,6 +389,14 @@ pub enum Found {
     Task(Arc<Task>),
     /// For [`Query::Pipeline`].
     Pipeline(Arc<Pipeline>),
+    /// For [`Query::PipelineRun`].
+    PipelineRun(Arc<PipelineRun>),
+    /// For [`Query::PipelineRuns`].
+    PipelineRuns(Arc<Vec<Arc<PipelineRun>>>),
+    /// For [`Query::TaskRun`] and [`Query::Cached`].
+    TaskRun(Arc<TaskRun>),
+    /// For [`Query::CustomRun`].
+    CustomRun(Arc<CustomRun>),
     /// For [`Query::StepAction`].
     StepAction(Arc<StepAction>),
     /// For [`Query::Remote`].

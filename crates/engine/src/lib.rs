@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod annotations;
 pub mod cel;
 pub mod child_name;
 pub mod cloud_event;

@@ -21,10 +21,10 @@ impl ResultRef {
     /// Reads what stands between `$(` and `)`; `None` if that is no reference to a result (P-113).
     #[must_use]
     pub fn parse(expression: &str) -> Option<Self> {
-        let parts: Vec<&str> = expression.split('.').collect();
-        if !is_result(&parts) {
+        if !looks_like_result(expression) {
             return None;
         }
+        let parts: Vec<&str> = expression.split('.').collect();
         match parts[..] {
             [_, task, _, result] => {
                 let (result, index) = split_index(result);
@@ -50,14 +50,14 @@ impl ResultRef {
     }
 }
 
-fn is_result(parts: &[&str]) -> bool {
-    parts.len() >= 4 && matches!(parts[0], "tasks" | "finally") && parts[2] == "results"
-}
-
 /// Whether what stands between `$(` and `)` speaks of a result, well-formed or not.
 #[must_use]
 pub fn looks_like_result(expression: &str) -> bool {
-    is_result(&expression.split('.').collect::<Vec<_>>())
+    let mut parts = expression.split('.');
+    matches!(parts.next(), Some("tasks" | "finally"))
+        && parts.next().is_some()
+        && parts.next() == Some("results")
+        && parts.next().is_some()
 }
 
 /// A result's name without its `[i]` or `[*]`, and what stood between the brackets.

@@ -9,6 +9,7 @@ mod image;
 mod lint;
 mod list;
 mod logs;
+mod rerun;
 mod run;
 mod up;
 
@@ -43,6 +44,7 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         Command::Describe(arguments) => on_one_thread(describe::run(arguments)),
         Command::Logs(arguments) => on_one_thread(logs::run(arguments)),
         Command::Cancel(arguments) => on_one_thread(cancel::run(arguments)),
+        Command::Rerun(arguments) => on_one_thread(rerun::run(arguments)),
         Command::Up(arguments) if arguments.detach => up::detach(&arguments),
         Command::Up(arguments) => on_few_threads(up::run(&arguments)),
         Command::Down(arguments) => down::down(&arguments),

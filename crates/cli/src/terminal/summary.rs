@@ -67,6 +67,7 @@ fn rows(run: &RunView, style: Style) -> Vec<Vec<String>> {
         let mut note = match task.state {
             State::Skipped => task.reason.clone(),
             State::Failed if task.reason != "Failed" => task.reason.clone(),
+            State::Succeeded => task.taken_over.to_owned(),
             _ => String::new(),
         };
         if task.retries > 0 {

@@ -90,7 +90,8 @@ fn line(
             .map(|step| step.name.clone())
             .unwrap_or_default(),
         State::Failed | State::Skipped => task.reason.clone(),
-        State::Waiting | State::Succeeded | State::Cancelled => String::new(),
+        State::Succeeded => task.taken_over.to_owned(),
+        State::Waiting | State::Cancelled => String::new(),
     };
     if task.retries > 0 {
         note = format!("{note} (retry {})", task.retries);

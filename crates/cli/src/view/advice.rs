@@ -85,6 +85,7 @@ mod tests {
             reason: reason.to_owned(),
             message: message.to_owned(),
             retries: 0,
+            taken_over: "",
             steps: step
                 .map(|(code, reason)| StepView {
                     name: "s".to_owned(),

@@ -8,6 +8,8 @@ use tektite_api::names::label;
 use tektite_api::v1::{
     Condition, ParamValue, PipelineRun, PipelineTask, StepState, TaskRun, TaskRunStatus,
 };
+use tektite_engine::annotations;
+use tektite_engine::pipelinerun::concurrency::QUEUED;
 
 use super::{RunView, State, StepView, TaskView};
 
@@ -109,9 +111,14 @@ impl Board {
                     .is_some_and(|seen| seen.object.is_done())
         };
         let pipelines_are = self.pipelines.values().all(|pipeline| {
-            let mut children = pipeline.object.status.child_references.iter();
-            pipeline.object.is_done()
-                && children.all(|child| child.kind != "TaskRun" || ended(&child.name))
+            let run = &pipeline.object;
+            let mut children = run.status.child_references.iter();
+            run.is_done()
+                && children.all(|child| {
+                    child.kind != "TaskRun"
+                        || !taken_over(run, &child.pipeline_task_name).is_empty()
+                        || ended(&child.name)
+                })
         });
         pipelines_are
             && self
@@ -325,7 +332,14 @@ impl Board {
                 }
                 None => vec![empty(task.name.clone())],
             },
-            "TaskRun" | "" => vec![self.task(&child.name, now)],
+            "TaskRun" | "" => match taken_over(run, &task.name) {
+                "" => vec![self.task(&child.name, now)],
+                how => vec![TaskView {
+                    state: State::Succeeded,
+                    taken_over: how,
+                    ..empty(task.name.clone())
+                }],
+            },
             _ => vec![TaskView {
                 state: if over {
                     State::Succeeded
@@ -355,8 +369,24 @@ impl Board {
                 .map(|condition| condition.message.clone())
                 .unwrap_or_default(),
             retries: status.retries_status.len(),
+            taken_over: "",
             steps: steps(status),
         }
+    }
+}
+
+/// How the outcome of a task came from another run; empty if it did not.
+fn taken_over(run: &PipelineRun, task: &str) -> &'static str {
+    let listed = |key: &str| {
+        let tasks = run.status.annotations.get(key);
+        tasks.is_some_and(|tasks| tasks.split(',').any(|it| it == task))
+    };
+    if listed(annotations::INHERITED) {
+        "inherited"
+    } else if listed(annotations::CACHED) {
+        "cached"
+    } else {
+        ""
     }
 }
 
@@ -416,6 +446,7 @@ fn state(condition: &Condition) -> State {
         ("True", _) => State::Succeeded,
         ("False", "TaskRunCancelled" | "Cancelled") => State::Cancelled,
         ("False", _) => State::Failed,
+        (_, QUEUED) => State::Waiting,
         _ => State::Running,
     }
 }
@@ -428,6 +459,7 @@ fn empty(label: String) -> TaskView {
         reason: String::new(),
         message: String::new(),
         retries: 0,
+        taken_over: "",
         steps: Vec::new(),
     }
 }

@@ -77,6 +77,8 @@ pub struct TaskView {
     pub message: String,
     /// How often it was tried again.
     pub retries: usize,
+    /// How its outcome came from another run: `inherited` or `cached`. Empty if it ran in this one.
+    pub taken_over: &'static str,
     /// Its steps.
     pub steps: Vec<StepView>,
 }

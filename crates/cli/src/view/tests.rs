@@ -161,3 +161,33 @@ fn a_run_is_done_when_its_condition_is_decided() {
     assert!(!midway().is_done());
     assert!(ended().is_done());
 }
+
+#[test]
+fn what_another_run_did_is_said_and_a_run_that_waits_is_waiting() {
+    let mut board = Board::new(vec![Root {
+        kind: RootKind::PipelineRun,
+        name: "ship-x7".to_owned(),
+    }]);
+    let status = json!({
+        "conditions": condition("True", "Succeeded", ""), "pipelineSpec": {"tasks": [{"name": "a"}, {"name": "b"}]},
+        "annotations": {"tektite.dev/inherited": "a", "tektite.dev/cached": "b"},
+        "childReferences": children(&[("other-a", "a"), ("other-b", "b")])
+    });
+    board.see_pipeline_run(pipeline_run(status), Duration::ZERO);
+    // Their TaskRuns belong to other runs and are not waited for.
+    assert!(board.is_settled());
+    let views = board.views(Duration::ZERO);
+    let printed = summary::render(&views, &LastLines::new(), Style { fancy: false });
+    for (task, how) in [("a", "inherited"), ("b", "cached")] {
+        let line = printed
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{task} ")));
+        assert!(
+            line.is_some_and(|line| line.contains("succeeded") && line.contains(how)),
+            "{printed}"
+        );
+    }
+    let waits = json!({"conditions": condition("Unknown", "Queued", "waits")});
+    board.see_pipeline_run(pipeline_run(waits), Duration::ZERO);
+    assert_eq!(board.views(Duration::ZERO)[0].state.word(), "waiting");
+}

@@ -20,6 +20,7 @@ use super::stop::Stop;
 use super::work::Work;
 use super::{names, pod_template};
 use crate::decision::{Effect, Found, Known, Patch, Query};
+use crate::taskrun::pod::security_context;
 
 const COMPONENT: &str = "affinity-assistant";
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
@@ -173,6 +174,16 @@ fn assistant(
     claims: Vec<String>,
 ) -> Result<(), Stop> {
     let set = stateful_set(work, name, templates, claims);
+    let pod = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref());
+    if let Some(template) = &mut work.run.spec.task_run_template.pod_template
+        && template.affinity.is_some()
+    {
+        // The TaskRuns of this reconcile get the terms too (P-251).
+        template.affinity = pod.and_then(|pod| pod.affinity.clone());
+    }
     let is_it = |effect: &Effect| match effect {
         Effect::CreateStatefulSet(set) => set.metadata.name.as_deref() == Some(name),
         _ => false,
@@ -243,6 +254,7 @@ fn stateful_set(
             ..ResourceRequirements::default()
         }),
         volume_mounts: listed(mounts),
+        security_context: security_context(work.config),
         ..Container::default()
     };
     let volumes = claims

@@ -21,6 +21,7 @@ use super::texts::{USER_ERROR, list, used_as_format};
 use super::timeouts::{Timeouts, default_timeout};
 use super::work::Work;
 use super::{affinity, params, workspaces};
+use crate::annotations;
 use crate::decision::{Effect, Event};
 use crate::matrix;
 use crate::references;
@@ -164,7 +165,7 @@ impl Work<'_> {
         combinations: &[Vec<Param>],
     ) -> Result<(), Stop> {
         let task = &facts.state[at];
-        let declared = task.spec.as_ref().map_or(&[][..], |spec| &spec.spec.params);
+        let declared = task.task_spec().map_or(&[][..], |spec| &spec.params);
         for number in 0..task.names.len() {
             let mut given = combinations.get(number).cloned().unwrap_or_default();
             given.extend(task.task.params.iter().cloned());
@@ -185,7 +186,7 @@ impl Work<'_> {
         let mut known =
             Replacements::of_strings([("context.pipelineTask.retries", task.retries.to_string())]);
         let asked: Vec<(String, String)> = task.params.iter().filter_map(matrix_length).collect();
-        let spec = self.run.status.pipeline_spec.as_ref();
+        let spec = self.pipeline.as_ref();
         for (producer, result) in asked {
             let declared =
                 spec.and_then(|spec| spec.tasks.iter().find(|task| task.name == producer));
@@ -225,6 +226,10 @@ impl Work<'_> {
         let task = &resolved.task;
         let mut metadata = self.child_metadata(name, &task.name);
         self.merge_metadata(&mut metadata, &given, task);
+        if let Some(key) = &resolved.cache_key {
+            let labels = metadata.labels.get_or_insert_default();
+            labels.insert(annotations::CACHE_KEY.to_owned(), key.clone());
+        }
         let annotations = metadata.annotations.get_or_insert_default();
         if task.on_error == CONTINUE {
             // P-185
@@ -256,10 +261,10 @@ impl Work<'_> {
             ..TaskRunSpec::default()
         };
         // P-260
-        match &resolved.spec {
-            Some(found) if !found.name.is_empty() => spec.task_ref.clone_from(&task.task_ref),
-            Some(found) => spec.task_spec = Some(found.spec.clone()),
-            None => {}
+        if resolved.task_name().is_empty() {
+            spec.task_spec = resolved.task_spec().cloned();
+        } else {
+            spec.task_ref.clone_from(&task.task_ref);
         }
         Ok(TaskRun {
             metadata,
@@ -399,7 +404,7 @@ impl Work<'_> {
         labels.insert(label::PIPELINE_RUN.to_owned(), self.name().to_owned());
         labels.insert(label::PIPELINE_RUN_UID.to_owned(), self.uid().to_owned());
         labels.insert(label::PIPELINE_TASK.to_owned(), task.to_owned());
-        if let Some(spec) = &self.run.status.pipeline_spec {
+        if let Some(spec) = &self.pipeline {
             let among = |tasks: &[PipelineTask]| tasks.iter().any(|known| known.name == task);
             let member_of = if among(&spec.tasks) {
                 Some("tasks")
@@ -422,11 +427,14 @@ impl Work<'_> {
 
     fn annotations_for_children(&self) -> BTreeMap<String, String> {
         const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-        let annotations = self.run.metadata.annotations.iter().flatten();
-        annotations
-            .filter(|(key, _)| !key.contains("chains.tekton.dev/") && *key != LAST_APPLIED)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+        let all = self.run.metadata.annotations.iter().flatten();
+        // What a run asks of us it does not ask for its children.
+        let ours = |key: &str| key.starts_with(annotations::PREFIX);
+        all.filter(|(key, _)| {
+            !key.contains("chains.tekton.dev/") && *key != LAST_APPLIED && !ours(key)
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
     }
 
     /// Metadata of taskRunSpecs goes before the run's, which goes before the inline task's (P-269).
@@ -477,7 +485,7 @@ fn creates(effect: &Effect, kind: Kind, name: &str) -> bool {
 }
 
 /// What the run says about one task's children (P-257).
-fn given_for(run: &PipelineRun, task: &str) -> PipelineTaskRunSpec {
+pub(super) fn given_for(run: &PipelineRun, task: &str) -> PipelineTaskRunSpec {
     let template = &run.spec.task_run_template;
     let mut given = PipelineTaskRunSpec {
         pipeline_task_name: task.to_owned(),

@@ -52,7 +52,11 @@ pub(super) struct Facts {
     pub state: Vec<Resolved>,
     by_name: HashMap<String, usize>,
     tasks: Graph,
-    finally: Graph,
+    has_finally: bool,
+    /// Of each task: whether it is one of finally.
+    finally: Vec<bool>,
+    /// Of each task: what it waits for.
+    parents: Vec<Vec<usize>>,
     spec_status: String,
     timeouts: Timeouts,
     start: Option<Timestamp>,
@@ -81,16 +85,29 @@ impl Facts {
         timeouts: Timeouts,
         clocks: Clocks,
     ) -> Self {
+        let by_name: HashMap<String, usize> = state
+            .iter()
+            .enumerate()
+            .map(|(i, task)| (task.task.name.clone(), i))
+            .collect();
+        let (tasks, finally) = graphs;
+        let parents = state.iter().map(|task| {
+            let parents = tasks.parents(&task.task.name);
+            parents
+                .filter_map(|parent| by_name.get(parent).copied())
+                .collect()
+        });
         Self {
-            by_name: state
+            parents: parents.collect(),
+            finally: state
                 .iter()
-                .enumerate()
-                .map(|(i, task)| (task.task.name.clone(), i))
+                .map(|task| finally.contains(&task.task.name))
                 .collect(),
+            has_finally: !finally.is_empty(),
+            by_name,
             skips: vec![None; state.len()],
             state,
-            tasks: graphs.0,
-            finally: graphs.1,
+            tasks,
             spec_status: spec_status.to_owned(),
             timeouts,
             start: clocks.start,
@@ -110,19 +127,21 @@ impl Facts {
     }
 
     pub(super) fn is_task(&self, at: usize) -> bool {
-        self.tasks.contains(&self.state[at].task.name)
+        !self.finally[at]
     }
 
     pub(super) fn is_finally(&self, at: usize) -> bool {
-        self.finally.contains(&self.state[at].task.name)
+        self.finally[at]
     }
 
     pub(super) fn has_finally(&self) -> bool {
-        !self.finally.is_empty()
+        self.has_finally
     }
 
     pub(super) fn before_first_child(&self) -> bool {
-        self.state.iter().all(|task| task.children.is_empty())
+        self.state
+            .iter()
+            .all(|task| task.children.is_empty() || task.adopted.is_some())
     }
 
     /// Whether some task, not counting finally, is running.
@@ -157,19 +176,9 @@ impl Facts {
         self.skip(at).is_some() || self.state[at].finished() || self.is_invalid(at)
     }
 
-    fn parents(&self, at: usize) -> Vec<usize> {
-        self.tasks
-            .parents(&self.state[at].task.name)
-            .filter_map(|parent| self.find(parent))
-            .collect()
-    }
-
     fn parents_done(&mut self, at: usize) -> bool {
         self.is_finally(at)
-            || self
-                .parents(at)
-                .into_iter()
-                .all(|parent| self.is_done(parent))
+            || (0..self.parents[at].len()).all(|number| self.is_done(self.parents[at][number]))
     }
 
     /// Why the task at `at` is skipped, if it is none of finally (P-168).
@@ -238,9 +247,10 @@ impl Facts {
 
     /// A parent skipped for anything but its own when expressions takes its dependents along (P-170).
     fn parent_was_skipped(&mut self, at: usize) -> bool {
-        self.parents(at)
-            .into_iter()
-            .any(|parent| self.skip(parent).is_some_and(|skip| skip != Skip::When))
+        (0..self.parents[at].len()).any(|number| {
+            let parent = self.parents[at][number];
+            self.skip(parent).is_some_and(|skip| skip != Skip::When)
+        })
     }
 
     /// Fills in results; whether the task is skipped for want of one (P-171, P-172).

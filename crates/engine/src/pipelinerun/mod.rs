@@ -1,7 +1,10 @@
 //! The life of a PipelineRun: from what is seen of it and its children to what should happen next.
 
+mod adopted;
 mod affinity;
+mod cache;
 mod children;
+pub mod concurrency;
 mod condition;
 mod defaults;
 mod facts;
@@ -12,6 +15,7 @@ mod params;
 mod patches;
 mod pipeline;
 mod pod_template;
+pub mod rerun;
 mod resolve;
 mod results;
 mod schedule;

@@ -1,6 +1,7 @@
 //! The pipeline of a run: fetching it, storing it, and checking that the run fits it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tektite_api::names::{label, pipeline_run_reason as reason};
 use tektite_api::v1::{
@@ -51,7 +52,7 @@ impl Origin {
 pub(super) struct Ready {
     pub origin: Origin,
     /// With params, contexts and workspaces filled in.
-    pub spec: PipelineSpec,
+    pub spec: Arc<PipelineSpec>,
     /// Its tasks and finally tasks as they were before, where params with enums need them.
     pub original: Vec<PipelineTask>,
     pub graphs: (Graph, Graph),
@@ -60,24 +61,25 @@ pub(super) struct Ready {
 impl Work<'_> {
     /// Everything up to the substituted pipeline in the status; the order decides which fault is told (P-101).
     pub(super) fn prepare(&mut self) -> Result<Ready, Stop> {
+        if let Some(spec) = &self.stored.status.pipeline_spec {
+            return self.take_up(spec);
+        }
         let (origin, mut spec) = self.fetch()?;
         defaults::pipeline(&mut spec);
         self.store(&origin, &spec);
         self.note_verification(&origin.verification);
         let graphs = self.graphs(&spec)?;
         self.check(&origin, &spec)?;
-        let original = if self.config.feature_flags.enable_param_enum {
-            spec.tasks.iter().chain(&spec.finally).cloned().collect()
-        } else {
-            Vec::new()
-        };
+        self.inherit(&origin, &spec)?;
+        let original = self.original(&spec);
         self.substitute(&origin, &mut spec)?;
-        self.run.status.pipeline_spec = Some(spec.clone());
-        for task in spec.tasks.iter().chain(&spec.finally) {
-            if let Some(error) = invalid_on_error(task) {
-                // P-058
-                return Err(self.invalid_spec(&origin, &error));
-            }
+        let invalid = spec.tasks.iter().chain(&spec.finally);
+        let invalid = invalid.filter_map(invalid_on_error).next();
+        let spec = Arc::new(spec);
+        self.pipeline = Some(Arc::clone(&spec));
+        if let Some(error) = invalid {
+            // P-058
+            return Err(self.invalid_spec(&origin, &error));
         }
         Ok(Ready {
             origin,
@@ -87,10 +89,42 @@ impl Work<'_> {
         })
     }
 
-    /// The pipeline from the status (P-296), the cluster, a resolver, or the run itself.
+    /// The pipeline that an earlier reconcile has checked, filled in and stored (P-296).
+    fn take_up(&mut self, spec: &PipelineSpec) -> Result<Ready, Stop> {
+        let origin = match &self.run.spec.pipeline_ref {
+            Some(reference) => Origin {
+                name: reference.name.clone(),
+                namespace: self.namespace().to_owned(),
+                ..Origin::default()
+            },
+            None => Origin::of(&self.run.metadata),
+        };
+        self.note_provenance(&origin);
+        let graphs = self.graphs(spec)?;
+        let original = self.original(self.stored.spec.pipeline_spec.as_ref().unwrap_or(spec));
+        self.substitute_bindings();
+        let spec = Arc::new(spec.clone());
+        self.pipeline = Some(Arc::clone(&spec));
+        Ok(Ready {
+            origin,
+            spec,
+            original,
+            graphs,
+        })
+    }
+
+    fn original(&self, spec: &PipelineSpec) -> Vec<PipelineTask> {
+        if self.config.feature_flags.enable_param_enum {
+            spec.tasks.iter().chain(&spec.finally).cloned().collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The pipeline from the cluster, a resolver, or the run itself.
     fn fetch(&mut self) -> Result<(Origin, PipelineSpec), Stop> {
         let Some(reference) = self.run.spec.pipeline_ref.clone() else {
-            return match &self.run.spec.pipeline_spec {
+            return match &self.stored.spec.pipeline_spec {
                 Some(spec) => Ok((Origin::of(&self.run.metadata), spec.clone())),
                 None => {
                     let error = format!(
@@ -101,21 +135,6 @@ impl Work<'_> {
                 }
             };
         };
-        if let Some(spec) = &self.run.status.pipeline_spec {
-            let source = self
-                .run
-                .status
-                .provenance
-                .as_ref()
-                .and_then(|provenance| provenance.ref_source.clone());
-            let origin = Origin {
-                name: reference.name.clone(),
-                namespace: self.namespace().to_owned(),
-                source,
-                ..Origin::default()
-            };
-            return Ok((origin, spec.clone()));
-        }
         let query = self.pipeline_query(&reference);
         let named = |error: String, name: &str| {
             // A reference by name says for which run it was looked up (P-290).
@@ -192,39 +211,46 @@ impl Work<'_> {
         self.fail(reason::COULDNT_GET_PIPELINE, &message, error)
     }
 
-    /// Stores the pipeline once, with its labels and annotations (P-267), and where it came from (P-300).
+    /// Stores the pipeline with its labels and annotations (P-267), and where it came from.
     fn store(&mut self, origin: &Origin, spec: &PipelineSpec) {
-        if self.run.status.pipeline_spec.is_none() {
-            self.run.status.pipeline_spec = Some(spec.clone());
-            let labels = self.run.metadata.labels.get_or_insert_default();
-            for (key, value) in &origin.labels {
-                labels.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            let empty = labels.get(label::PIPELINE).is_none_or(String::is_empty);
-            if !origin.name.is_empty() && (empty || origin.generate_name.is_empty()) {
-                labels.insert(label::PIPELINE.to_owned(), origin.name.clone());
-            }
-            let annotations = self.run.metadata.annotations.get_or_insert_default();
-            for (key, value) in origin
-                .annotations
-                .iter()
-                .filter(|(key, _)| *key != LAST_APPLIED)
-            {
-                annotations
-                    .entry(key.clone())
-                    .or_insert_with(|| value.clone());
-            }
+        self.pipeline = Some(Arc::new(spec.clone()));
+        let labels = self.run.metadata.labels.get_or_insert_default();
+        for (key, value) in &origin.labels {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
-        if self.config.feature_flags.enable_provenance_in_status {
-            let provenance = self
-                .run
-                .status
-                .provenance
-                .get_or_insert_with(Provenance::default);
-            provenance.feature_flags = Some(self.config.feature_flags.clone());
-            if provenance.ref_source.is_none() {
-                provenance.ref_source.clone_from(&origin.source);
-            }
+        let empty = labels.get(label::PIPELINE).is_none_or(String::is_empty);
+        if !origin.name.is_empty() && (empty || origin.generate_name.is_empty()) {
+            labels.insert(label::PIPELINE.to_owned(), origin.name.clone());
+        }
+        let annotations = self.run.metadata.annotations.get_or_insert_default();
+        for (key, value) in origin
+            .annotations
+            .iter()
+            .filter(|(key, _)| *key != LAST_APPLIED)
+        {
+            annotations
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+        self.note_provenance(origin);
+    }
+
+    /// Says where the pipeline came from and what flags it runs with (P-300).
+    fn note_provenance(&mut self, origin: &Origin) {
+        if !self.config.feature_flags.enable_provenance_in_status {
+            return;
+        }
+        let provenance = self
+            .run
+            .status
+            .provenance
+            .get_or_insert_with(Provenance::default);
+        let flags = &self.config.feature_flags;
+        if provenance.feature_flags.as_ref() != Some(flags) {
+            provenance.feature_flags = Some(flags.clone());
+        }
+        if provenance.ref_source.is_none() {
+            provenance.ref_source.clone_from(&origin.source);
         }
     }
 
@@ -343,10 +369,7 @@ impl Work<'_> {
 
     /// Fills in params, contexts and workspaces (P-130, P-138 to P-140).
     fn substitute(&mut self, origin: &Origin, spec: &mut PipelineSpec) -> Result<(), Stop> {
-        let own = params::of_run(&self.run.spec.params);
-        for binding in &mut self.run.spec.workspaces {
-            own.apply_workspace_binding(binding);
-        }
+        self.substitute_bindings();
         match params::of_run_and_defaults(&spec.params, &self.run.spec.params) {
             Ok(values) => Pass::new(values).pipeline(spec),
             Err(error) => {
@@ -361,6 +384,17 @@ impl Work<'_> {
         substitute::apply_contexts(spec, &origin.name, &self.run);
         substitute::apply_workspaces(spec, &self.run);
         Ok(())
+    }
+
+    /// Fills the run's params into its bindings.
+    fn substitute_bindings(&mut self) {
+        if self.run.spec.workspaces.is_empty() {
+            return;
+        }
+        let own = params::of_run(&self.run.spec.params);
+        for binding in &mut self.run.spec.workspaces {
+            own.apply_workspace_binding(binding);
+        }
     }
 
     fn invalid_spec(&mut self, origin: &Origin, error: &str) -> Stop {

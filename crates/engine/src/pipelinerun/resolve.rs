@@ -1,10 +1,10 @@
 //! Resolving the tasks of a pipeline: what they refer to, which children they have, what their results are.
 
-use std::sync::Arc;
-
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tektite_api::names::{pipeline_run_reason as reason, task_run_reason};
 use tektite_api::v1::{Param, PipelineTask, TaskSpec};
 
+use super::cache::Caching;
 use super::pipeline::{NotFetched, Origin, Ready, pipeline_of};
 use super::stop::Stop;
 use super::task::{Child, Kind, Resolved, ResolvedPipeline, ResolvedSpec};
@@ -50,6 +50,22 @@ impl Work<'_> {
             match self.resolve_task(task, &mut state) {
                 Ok(resolved) => state.push(resolved),
                 Err(unresolved) => return Err(self.give_up(&ready.origin, task, unresolved)),
+            }
+        }
+        for at in 0..state.len() {
+            let task = &state[at].task;
+            let fans_out_over_results = !self.recorded.contains(&task.name)
+                && matrix::of(task).is_some()
+                && !references::result_refs(task).is_empty();
+            if fans_out_over_results {
+                // Its producer was not recorded either and came after it: only now can its children be counted.
+                let task = task.clone();
+                match self.resolve_task(&task, &mut state) {
+                    Ok(resolved) => state[at] = resolved,
+                    Err(unresolved) => {
+                        return Err(self.give_up(&ready.origin, &task, unresolved));
+                    }
+                }
             }
         }
         fill_in_late(&mut state);
@@ -123,8 +139,11 @@ impl Work<'_> {
         let recorded = self.run.status.child_references.iter().filter(|child| {
             child.kind == Kind::Task.name() && child.pipeline_task_name == task.name
         });
-        let mut runs = recorded.filter_map(|child| self.task_run(&child.name));
-        runs.find_map(|run| run.status.task_spec.clone())
+        let mut runs = recorded.filter_map(|child| self.child(Kind::Task, &child.name));
+        runs.find_map(|child| match child {
+            Child::Task(run) => run.status.task_spec.clone(),
+            _ => None,
+        })
     }
 
     /// Name under which the Task of `task` is asked for: of its first child, recorded or to come (P-305).
@@ -158,13 +177,6 @@ impl Work<'_> {
         })
     }
 
-    fn task_run(&self, name: &str) -> Option<&Arc<tektite_api::v1::TaskRun>> {
-        self.seen
-            .task_runs
-            .iter()
-            .find(|run| run.metadata.name.as_deref() == Some(name))
-    }
-
     fn resolve_task(
         &mut self,
         task: &PipelineTask,
@@ -180,13 +192,16 @@ impl Work<'_> {
             evaluated: Evaluated::new(),
             gathered: Default::default(),
             interrupted: false,
+            adopted: self.is_adopted(&task.name),
+            cache_key: None,
         };
-        let mut others: Vec<&mut Resolved> = state.iter_mut().collect();
-        if let Ok(values) = results::resolve(&resolved, &mut others) {
+        if let Ok(values) = results::resolve(&resolved, state) {
             if let Some(error) = results::beyond_array(&values) {
                 return Err(Unresolved::Other(error));
             }
-            results::pass(&values).task(&mut resolved.task);
+            if !values.is_empty() {
+                results::pass(&values).task(&mut resolved.task);
+            }
         }
         let number = matrix::of(&resolved.task).map_or(1, matrix::count);
         if number > MAX_FAN_OUT {
@@ -210,6 +225,11 @@ impl Work<'_> {
             .iter()
             .filter_map(|name| self.child(resolved.kind, name))
             .collect();
+        if resolved.adopted.is_some() && resolved.children.is_empty() {
+            // Deleted together with the run that made them.
+            resolved.adopted = None;
+            resolved.names = names::children(&[], resolved.kind, self.name(), &task.name, number);
+        }
         match resolved.kind {
             Kind::Custom => {}
             Kind::Pipeline => resolved.pipeline = Some(self.resolve_pipeline(task)?),
@@ -220,14 +240,18 @@ impl Work<'_> {
 
     /// The object of this name, whoever made it (P-265).
     fn child(&self, kind: Kind, name: &str) -> Option<Child> {
-        match kind {
-            Kind::Task => self.task_run(name).cloned().map(Child::Task),
+        let named = |metadata: &ObjectMeta| metadata.name.as_deref() == Some(name);
+        let seen = match kind {
+            Kind::Task => self
+                .task_runs
+                .get(name)
+                .map(|&run| Child::Task(run.clone())),
             Kind::Custom => {
                 let run = self
                     .seen
                     .custom_runs
                     .iter()
-                    .find(|run| run.metadata.name.as_deref() == Some(name));
+                    .find(|run| named(&run.metadata));
                 run.cloned().map(Child::Custom)
             }
             Kind::Pipeline => {
@@ -235,10 +259,16 @@ impl Work<'_> {
                     .seen
                     .pipeline_runs
                     .iter()
-                    .find(|run| run.metadata.name.as_deref() == Some(name));
+                    .find(|run| named(&run.metadata));
                 run.cloned().map(Child::Pipeline)
             }
-        }
+        };
+        seen.or_else(|| {
+            let mut adopted = self.adopted.iter();
+            adopted
+                .find(|child| child.kind() == kind && child.name() == name)
+                .cloned()
+        })
     }
 
     fn resolve_pipeline(&mut self, task: &PipelineTask) -> Result<ResolvedPipeline, Unresolved> {
@@ -275,34 +305,33 @@ impl Work<'_> {
 
     /// The Task behind `task`; results of other tasks are not filled into the reference (P-307).
     fn resolve_spec(&mut self, task: &PipelineTask) -> Result<ResolvedSpec, Unresolved> {
-        let mut found = if let Some(reference) = &task.task_ref {
+        let (name, mut spec, caching) = if let Some(reference) = &task.task_ref {
             match self.stored_spec(task) {
-                Some(spec) => ResolvedSpec {
-                    name: reference.name.clone(),
-                    spec,
-                },
+                Some(spec) => (reference.name.clone(), spec, Caching::default()),
                 None => self.fetch_task(task, reference)?,
             }
-        } else if let Some(embedded) = &task.task_spec {
-            ResolvedSpec {
-                name: String::new(),
-                spec: embedded.task.clone(),
-            }
+        } else if task.task_spec.is_some() {
+            return Ok(ResolvedSpec::Inline);
         } else {
             return Err(Unresolved::Other(format!(
                 "PipelineTask {:?} must specify one of TaskRef, TaskSpec, PipelineRef, or PipelineSpec",
                 task.name
             )));
         };
-        defaults::task(&mut found.spec);
-        Ok(found)
+        defaults::task(&mut spec);
+        let spec = Box::new(spec);
+        Ok(ResolvedSpec::Other {
+            name,
+            spec,
+            caching,
+        })
     }
 
     fn fetch_task(
         &mut self,
         task: &PipelineTask,
         reference: &tektite_api::v1::TaskRef,
-    ) -> Result<ResolvedSpec, Unresolved> {
+    ) -> Result<(String, TaskSpec, Caching), Unresolved> {
         let query = self.task_query(reference, self.first_task_run(task));
         let missing = |error: &str| Unresolved::NotFound {
             reason: reason::COULDNT_GET_TASK,
@@ -311,33 +340,26 @@ impl Work<'_> {
                 called(&reference.name, &reference.resolver, &reference.params)
             ),
         };
-        let (name, spec, verification): (Option<&String>, &TaskSpec, &Verification) =
-            match self.inquiry.ask(query) {
-                Known::Unasked | Known::Pending => return Err(Unresolved::Pending),
-                Known::Missing(message) => return Err(missing(message)),
-                Known::Failed(failure) if failure.kind == FailureKind::Verification => {
-                    return Err(Unresolved::Unverified(failure.message.clone()));
-                }
-                Known::Failed(failure) => return Err(missing(&failure.message)),
-                Known::Found(Found::Task(task)) => (
-                    task.metadata.name.as_ref(),
-                    &task.spec,
-                    &Verification::Skipped,
-                ),
-                Known::Found(Found::Remote(remote)) => match &remote.object {
-                    RemoteObject::Task(task) => (
-                        task.metadata.name.as_ref(),
-                        &task.spec,
-                        &remote.verification,
-                    ),
-                    _ => return Err(missing("resource is not a task")),
-                },
-                Known::Found(_) => return Err(missing("resource is not a task")),
-            };
-        let found = ResolvedSpec {
-            name: name.cloned().unwrap_or_default(),
-            spec: spec.clone(),
+        let (metadata, spec, verification): (&ObjectMeta, &TaskSpec, &Verification) = match self
+            .inquiry
+            .ask(query)
+        {
+            Known::Unasked | Known::Pending => return Err(Unresolved::Pending),
+            Known::Missing(message) => return Err(missing(message)),
+            Known::Failed(failure) if failure.kind == FailureKind::Verification => {
+                return Err(Unresolved::Unverified(failure.message.clone()));
+            }
+            Known::Failed(failure) => return Err(missing(&failure.message)),
+            Known::Found(Found::Task(task)) => (&task.metadata, &task.spec, &Verification::Skipped),
+            Known::Found(Found::Remote(remote)) => match &remote.object {
+                RemoteObject::Task(task) => (&task.metadata, &task.spec, &remote.verification),
+                _ => return Err(missing("resource is not a task")),
+            },
+            Known::Found(_) => return Err(missing("resource is not a task")),
         };
+        let caching = Caching::of(metadata.annotations.as_ref());
+        let name = metadata.name.clone().unwrap_or_default();
+        let found = (name, spec.clone(), caching);
         self.note_verification(verification);
         Ok(found)
     }
@@ -355,8 +377,7 @@ fn fill_in_late(state: &mut [Resolved]) {
         if references.is_empty() {
             continue;
         }
-        let mut others: Vec<&mut Resolved> = state.iter_mut().collect();
-        if let Ok(values) = results::values_of(&references, &mut others) {
+        if let Ok(values) = results::values_of(&references, state) {
             results::pass(&values).task(&mut state[at].task);
         }
     }

@@ -18,15 +18,12 @@ pub(super) type Values = Vec<(ResultRef, ParamValue)>;
 ///
 /// # Errors
 /// The name of the task whose result cannot be had (yet); then none of the values is known (P-165).
-pub(super) fn resolve(task: &Resolved, others: &mut [&mut Resolved]) -> Result<Values, String> {
+pub(super) fn resolve(task: &Resolved, others: &mut [Resolved]) -> Result<Values, String> {
     values_of(&references::result_refs(&task.task), others)
 }
 
 /// As [`resolve`], for references that were collected before.
-pub(super) fn values_of(
-    refs: &[ResultRef],
-    others: &mut [&mut Resolved],
-) -> Result<Values, String> {
+pub(super) fn values_of(refs: &[ResultRef], others: &mut [Resolved]) -> Result<Values, String> {
     let mut values = Values::new();
     for reference in refs {
         let unknown = || reference.task.clone();
@@ -255,8 +252,7 @@ impl Facts {
         if refs.is_empty() {
             return Ok(Values::new());
         }
-        let mut others: Vec<&mut Resolved> = self.state.iter_mut().collect();
-        values_of(&refs, &mut others)
+        values_of(&refs, &mut self.state)
     }
 
     /// Why the task at `at`, whose turn it is, lacks a result (P-149).

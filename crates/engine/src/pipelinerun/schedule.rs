@@ -11,7 +11,7 @@ use super::outcome::pipeline_results;
 use super::pipeline::{Ready, facts_of};
 use super::stop::Stop;
 use super::substitute::Pass;
-use super::task::{Kind, Resolved};
+use super::task::{Kind, Resolved, ResolvedSpec};
 use super::texts::{USER_ERROR, used_as_format};
 use super::timeouts::exceeded;
 use super::work::Work;
@@ -56,9 +56,12 @@ impl Work<'_> {
     /// What pipeline tasks pass to their Tasks, in each reconcile (P-141, P-127).
     fn check_task_params(&mut self, ready: &Ready, state: &[Resolved]) -> Result<(), Stop> {
         for (at, task) in state.iter().enumerate() {
-            let Some(resolved) = &task.spec else { continue };
-            if let Err(error) = params::unfit_for_task(&resolved.spec.params, &task.task) {
-                let error = format!("invalid input params for task {}: {error}", resolved.name);
+            let Some(spec) = task.task_spec() else {
+                continue;
+            };
+            let name = task.task_name();
+            if let Err(error) = params::unfit_for_task(&spec.params, &task.task) {
+                let error = format!("invalid input params for task {name}: {error}");
                 let message = format!(
                     "{USER_ERROR}Validation failed for pipelinerun {} with error {error}",
                     self.name()
@@ -69,9 +72,7 @@ impl Work<'_> {
                 // The n-th task of the state against the n-th of the spec, as upstream pairs them (P-127).
                 let passed = ready.original.get(at).map_or(&[][..], |task| &task.params);
                 let declared = &ready.spec.params;
-                if let Err(error) =
-                    params::enum_not_subset(passed, declared, &resolved.name, &resolved.spec.params)
-                {
+                if let Err(error) = params::enum_not_subset(passed, declared, name, &spec.params) {
                     let message =
                         format!("{USER_ERROR}Validation failed for pipelinerun with error {error}");
                     return Err(self.fail(reason::FAILED_VALIDATION, &message, error));
@@ -139,14 +140,16 @@ impl Work<'_> {
                 .any(|declared| declared.optional && declared.name == name)
         };
         for task in &facts.state {
-            let Some(resolved) = &task.spec else { continue };
+            let Some(declared) = task.task_spec() else {
+                continue;
+            };
             for workspace in task
                 .task
                 .workspaces
                 .iter()
                 .filter(|workspace| optional(&workspace.workspace))
             {
-                let mut needed = resolved.spec.workspaces.iter();
+                let mut needed = declared.workspaces.iter();
                 if needed.any(|declared| declared.name == workspace.name && !declared.optional) {
                     let error = format!(
                         "pipeline workspace {:?} is marked optional but pipeline task {:?} requires it be provided",
@@ -196,21 +199,31 @@ impl Work<'_> {
         if self.run.status.finally_start_time.is_none() && facts.finally_has_begun() {
             self.begin_finally(facts);
         }
-        let results = results::for_propagation(&results::of_task_runs(&facts.state));
-        let texts = Replacements {
-            strings: results.strings,
-            ..Replacements::default()
-        };
-        for binding in &mut self.run.spec.workspaces {
+        if !self.run.spec.workspaces.is_empty() {
             // P-148
-            texts.apply_workspace_binding(binding);
+            let results = results::for_propagation(&results::of_task_runs(&facts.state));
+            let texts = Replacements {
+                strings: results.strings,
+                ..Replacements::default()
+            };
+            for binding in &mut self.run.spec.workspaces {
+                texts.apply_workspace_binding(binding);
+            }
         }
+        let running = facts.state.iter().filter(|task| task.is_running()).count();
+        let mut free = self.free_places(running)?;
         for at in next {
+            // What was begun and interrupted has its place already.
+            let takes_place = usize::from(!facts.state[at].is_running());
+            if takes_place > free {
+                continue;
+            }
             if facts.is_finally(at) {
                 self.begin_finally(facts);
             }
             if facts.skip(at).is_none() && facts.skip_finally(at).is_none() {
                 self.start(facts, at)?;
+                free -= takes_place;
             }
         }
         Ok(())
@@ -286,15 +299,22 @@ impl Work<'_> {
     }
 
     fn start(&mut self, facts: &mut Facts, at: usize) -> Result<(), Stop> {
-        if let Some(spec) = &mut facts.state[at].spec {
-            // P-147, P-153
-            let mut spec = std::mem::take(&mut spec.spec);
-            results::for_propagation(&results::of_task_runs(&facts.state))
-                .apply_task_spec(&mut spec);
-            results::artifacts(&facts.state).apply_task_spec(&mut spec);
-            if let Some(resolved) = &mut facts.state[at].spec {
-                resolved.spec = spec;
-            }
+        // P-147, P-153
+        let results = results::for_propagation(&results::of_task_runs(&facts.state));
+        let artifacts = results::artifacts(&facts.state);
+        if let Some(spec) = facts.state[at].task_spec()
+            && !(results.is_empty() && artifacts.is_empty())
+        {
+            let mut spec = Box::new(spec.clone());
+            results.apply_task_spec(&mut spec);
+            artifacts.apply_task_spec(&mut spec);
+            let name = facts.state[at].task_name().to_owned();
+            let caching = facts.state[at].caching();
+            facts.state[at].spec = Some(ResolvedSpec::Other {
+                name,
+                spec,
+                caching,
+            });
         }
         if crate::matrix::of(&facts.state[at].task).is_some() {
             let wrong = facts
@@ -308,6 +328,9 @@ impl Work<'_> {
                 );
                 return Err(self.fail(reason::INVALID_MATRIX_PARAMETER_TYPES, &message, error));
             }
+        }
+        if self.restore(facts, at)? {
+            return Ok(());
         }
         self.create_children(facts, at)
     }
@@ -328,6 +351,7 @@ impl Work<'_> {
         let earliest = facts
             .state
             .iter()
+            .filter(|task| task.adopted.is_none())
             .flat_map(|task| &task.children)
             .filter_map(|child| child.created())
             .min();
@@ -338,6 +362,7 @@ impl Work<'_> {
             *start = stored(earliest);
         }
         self.run.status.child_references = facts.child_references();
+        self.note_adopted(&facts.state);
         self.run.status.skipped_tasks = facts.skipped_tasks();
         if outcome.well.is_none() {
             return Ok(());
@@ -367,14 +392,13 @@ fn result_exists(reference: &ResultRef, facts: &Facts) -> Result<(), String> {
     if producer.kind == Kind::Custom {
         return Ok(());
     }
-    let Some(resolved) = &producer.spec else {
+    let Some(spec) = producer.task_spec() else {
         return Err(format!(
             "unable to validate result referencing pipeline task {:?}: task spec not found",
             reference.task
         ));
     };
-    if resolved
-        .spec
+    if spec
         .results
         .iter()
         .any(|result| result.name == reference.result)

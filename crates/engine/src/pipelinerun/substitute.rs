@@ -1,5 +1,6 @@
 //! Putting values into the fields of a pipeline's tasks.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use tektite_api::v1::{PipelineRun, PipelineSpec, PipelineTask};
@@ -12,25 +13,17 @@ use crate::substitution::Replacements;
 pub(super) struct Pass {
     all: Replacements,
     /// Matrix params take arrays but no objects.
-    no_objects: Replacements,
+    no_objects: OnceCell<Replacements>,
     /// Includes take texts only.
-    strings: Replacements,
+    strings: OnceCell<Replacements>,
 }
 
 impl Pass {
     pub(super) fn new(all: Replacements) -> Self {
-        let strings = Replacements {
-            strings: all.strings.clone(),
-            ..Replacements::default()
-        };
-        let no_objects = Replacements {
-            arrays: all.arrays.clone(),
-            ..strings.clone()
-        };
         Self {
             all,
-            no_objects,
-            strings,
+            no_objects: OnceCell::new(),
+            strings: OnceCell::new(),
         }
     }
 
@@ -69,9 +62,21 @@ impl Pass {
 
     fn matrix(&self, task: &mut PipelineTask) {
         if let Some(matrix) = &mut task.matrix {
-            self.no_objects.apply_params(&mut matrix.params);
+            let no_objects = || Replacements {
+                objects: BTreeMap::new(),
+                ..self.all.clone()
+            };
+            let strings = || Replacements {
+                strings: self.all.strings.clone(),
+                ..Replacements::default()
+            };
+            if !matrix.params.is_empty() {
+                let allowed = self.no_objects.get_or_init(no_objects);
+                allowed.apply_params(&mut matrix.params);
+            }
             for include in &mut matrix.include {
-                self.strings.apply_params(&mut include.params);
+                let allowed = self.strings.get_or_init(strings);
+                allowed.apply_params(&mut include.params);
             }
         }
     }
@@ -115,7 +120,15 @@ impl Pass {
                     || self.all.objects.contains_key(key)
             })
         };
-        if !task.params.iter().any(|param| shadows(&param.name)) {
+        // Contexts and workspaces are no params.
+        let has_params = self
+            .all
+            .strings
+            .keys()
+            .chain(self.all.arrays.keys())
+            .chain(self.all.objects.keys())
+            .any(|key| key.starts_with("params"));
+        if !has_params || !task.params.iter().any(|param| shadows(&param.name)) {
             self.all.apply_task_spec(&mut embedded.task);
             return;
         }

@@ -8,6 +8,7 @@ use tektite_api::names::task_run_reason;
 use tektite_api::v1::{Condition, PipelineRun, PipelineSpec, PipelineTask, TaskRun, TaskSpec};
 use tektite_api::v1beta1::CustomRun;
 
+use super::cache::Caching;
 use crate::when::Evaluated;
 
 /// `statusMessage` of a TaskRun that its PipelineRun timed out (P-191).
@@ -99,7 +100,15 @@ impl Child {
             .map(|time| time.0)
     }
 
-    fn conditions(&self) -> &[Condition] {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Task(_) => Kind::Task,
+            Self::Custom(_) => Kind::Custom,
+            Self::Pipeline(_) => Kind::Pipeline,
+        }
+    }
+
+    pub(super) fn conditions(&self) -> &[Condition] {
         match self {
             Self::Task(run) => &run.status.conditions,
             Self::Custom(run) => &run.status.conditions,
@@ -151,11 +160,18 @@ impl Child {
 }
 
 /// The Task behind a pipeline task.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ResolvedSpec {
-    /// Name of the referenced Task; empty for an inline one.
-    pub name: String,
-    pub spec: TaskSpec,
+#[derive(Clone, Debug)]
+pub(super) enum ResolvedSpec {
+    /// The one within the pipeline task.
+    Inline,
+    /// Another, or the inline one with what only this reconcile knows filled in.
+    Other {
+        /// Name of the referenced Task; empty for an inline one.
+        name: String,
+        spec: Box<TaskSpec>,
+        /// What the referenced Task says about caching.
+        caching: Caching,
+    },
 }
 
 /// The Pipeline behind a pipeline task.
@@ -183,9 +199,50 @@ pub(super) struct Resolved {
     pub gathered: BTreeMap<String, Vec<String>>,
     /// Some of its children were made and others are still to be, because the controller died in between.
     pub interrupted: bool,
+    /// Its children were made by another run, and this one has taken them over.
+    pub adopted: Option<Adopted>,
+    /// What its outcome follows from, hashed, if its Task may be cached and it is about to start.
+    pub cache_key: Option<String>,
+}
+
+/// Why children of another run stand in for a task's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Adopted {
+    /// The run is a rerun of the one that made them.
+    Inherited,
+    /// They did the same before.
+    Cached,
 }
 
 impl Resolved {
+    /// The Task behind it, if it has one.
+    pub(super) fn task_spec(&self) -> Option<&TaskSpec> {
+        match self.spec.as_ref()? {
+            ResolvedSpec::Inline => self.task.task_spec.as_ref().map(|embedded| &embedded.task),
+            ResolvedSpec::Other { spec, .. } => Some(spec),
+        }
+    }
+
+    /// Name of the referenced Task; empty for an inline one and for other kinds.
+    pub(super) fn task_name(&self) -> &str {
+        match &self.spec {
+            Some(ResolvedSpec::Other { name, .. }) => name,
+            _ => "",
+        }
+    }
+
+    /// What its Task says about caching.
+    pub(super) fn caching(&self) -> Caching {
+        match &self.spec {
+            Some(ResolvedSpec::Other { name, caching, .. }) if !name.is_empty() => caching.clone(),
+            Some(_) => {
+                let embedded = self.task.task_spec.as_ref();
+                Caching::of(embedded.map(|it| &it.metadata.annotations))
+            }
+            None => Caching::default(),
+        }
+    }
+
     pub(super) fn succeeded(&self) -> bool {
         !self.interrupted && !self.children.is_empty() && self.children.iter().all(Child::succeeded)
     }

@@ -1,13 +1,15 @@
 //! One reconcile in progress: the run as it will be, and what is to be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tektite_api::config::Config;
 use tektite_api::names::pipeline_run_reason as reason;
 use tektite_api::names::{annotation, label};
 use tektite_api::v1::{
-    ChildStatusReference, Condition, PipelineRun, PipelineRunSpec, PipelineRunStatus,
+    ChildStatusReference, Condition, PipelineRun, PipelineRunSpec, PipelineRunStatus, PipelineSpec,
+    TaskRun,
 };
 
 use super::condition::{mark_done, mark_running, stored};
@@ -15,9 +17,9 @@ use super::observed::Observed;
 use super::outcome::timed_out;
 use super::patches::{self, Cause};
 use super::stop::Stop;
-use super::task::Kind;
+use super::task::{Child, Kind};
 use super::timeouts::{Timeouts, exceeded, over_at};
-use super::{affinity, defaults};
+use super::{affinity, concurrency, defaults};
 use crate::child_name::{LONGEST, cut};
 use crate::decision::{Decision, Effect, Event, Inquiry, Refusal};
 use crate::trace;
@@ -25,16 +27,28 @@ use crate::trace;
 /// How soon to look again for what somebody else is fetching (P-104), or after a fault that may pass.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
 
+/// How soon to see again whose turn it is, should nobody tell.
+const TURN: SignedDuration = SignedDuration::from_secs(15);
+
 /// One reconcile in progress.
 pub(super) struct Work<'a> {
-    /// The run as it will be: defaulted, with values filled into its workspaces.
+    /// The run as it is stored.
+    pub stored: &'a PipelineRun,
+    /// The run as it will be: defaulted, with values filled into its workspaces. Neither its spec nor its status holds
+    /// the pipeline, which is the bulk of it: see `stored` and `pipeline`.
     pub run: PipelineRun,
+    /// The pipeline that the status is to hold, once it is known.
+    pub pipeline: Option<Arc<PipelineSpec>>,
     pub seen: &'a Observed,
     pub config: &'a Config,
     pub now: Timestamp,
     pub inquiry: Inquiry<'a>,
     pub effects: Vec<Effect>,
     pub events: Vec<Event>,
+    /// TaskRuns that were seen, by name.
+    pub task_runs: HashMap<&'a str, &'a Arc<TaskRun>>,
+    /// Children of another run that are taken over in this reconcile.
+    pub adopted: Vec<Child>,
     /// Tasks whose children the stored status knew, before others were found.
     pub recorded: BTreeSet<String>,
 }
@@ -46,14 +60,26 @@ pub(super) fn decide(
     config: &Config,
     now: Timestamp,
 ) -> Decision<PipelineRunStatus> {
+    if stored.is_done() {
+        // P-098
+        return Decision::settled(stored.status.clone());
+    }
     let mut work = Work {
-        run: stored.clone(),
+        stored,
+        run: without_pipeline(stored),
+        pipeline: None,
         seen,
         config,
         now,
         inquiry: Inquiry::new(&seen.answers),
         effects: Vec::new(),
         events: Vec::new(),
+        task_runs: seen
+            .task_runs
+            .iter()
+            .filter_map(|run| Some((run.metadata.name.as_deref()?, run)))
+            .collect(),
+        adopted: Vec::new(),
         recorded: BTreeSet::new(),
     };
     let mut before = stored.succeeded().cloned();
@@ -61,7 +87,7 @@ pub(super) fn decide(
     if result == Err(Stop::Ask) {
         return Decision::unanswered(stored.status.clone(), work.inquiry.into_needs());
     }
-    if work.run.is_done() && !stored.is_done() {
+    if work.run.is_done() {
         work.clean_up();
         if !work.inquiry.needs().is_empty() {
             return Decision::unanswered(stored.status.clone(), work.inquiry.into_needs());
@@ -74,6 +100,10 @@ pub(super) fn decide(
             .push(Event::warning("InternalError", error.clone()));
     }
     let wake = work.wake(&result);
+    work.run.status.pipeline_spec = match work.pipeline {
+        Some(pipeline) => Some(Arc::unwrap_or_clone(pipeline)),
+        None => stored.status.pipeline_spec.clone(),
+    };
     Decision {
         labels: added(&stored.metadata.labels, &work.run.metadata.labels),
         annotations: added(&stored.metadata.annotations, &work.run.metadata.annotations),
@@ -81,6 +111,66 @@ pub(super) fn decide(
         events: work.events,
         wake,
         ..Decision::settled(work.run.status)
+    }
+}
+
+/// A copy of the run without the pipeline in its spec and its status.
+fn without_pipeline(run: &PipelineRun) -> PipelineRun {
+    let PipelineRunSpec {
+        pipeline_ref,
+        pipeline_spec: _,
+        params,
+        status,
+        timeouts,
+        task_run_template,
+        workspaces,
+        task_run_specs,
+        managed_by,
+    } = &run.spec;
+    let spec = PipelineRunSpec {
+        pipeline_ref: pipeline_ref.clone(),
+        pipeline_spec: None,
+        params: params.clone(),
+        status: status.clone(),
+        timeouts: timeouts.clone(),
+        task_run_template: task_run_template.clone(),
+        workspaces: workspaces.clone(),
+        task_run_specs: task_run_specs.clone(),
+        managed_by: managed_by.clone(),
+    };
+    let PipelineRunStatus {
+        observed_generation,
+        conditions,
+        annotations,
+        start_time,
+        completion_time,
+        results,
+        pipeline_spec: _,
+        skipped_tasks,
+        child_references,
+        finally_start_time,
+        provenance,
+        span_context,
+    } = &run.status;
+    let status = PipelineRunStatus {
+        observed_generation: *observed_generation,
+        conditions: conditions.clone(),
+        annotations: annotations.clone(),
+        start_time: start_time.clone(),
+        completion_time: completion_time.clone(),
+        results: results.clone(),
+        pipeline_spec: None,
+        skipped_tasks: skipped_tasks.clone(),
+        child_references: child_references.clone(),
+        finally_start_time: finally_start_time.clone(),
+        provenance: provenance.clone(),
+        span_context: span_context.clone(),
+    };
+    PipelineRun {
+        metadata: run.metadata.clone(),
+        spec,
+        status,
+        ..PipelineRun::default()
     }
 }
 
@@ -139,16 +229,15 @@ impl Work<'_> {
 
     /// The steps of a reconcile in their order (P-099).
     fn live(&mut self, before: &mut Option<Condition>) -> Result<(), Stop> {
-        if self.run.is_done() {
-            // P-098
-            return Ok(());
-        }
         trace::adopt(
             &mut self.run.status.span_context,
             self.run.metadata.annotations.as_ref(),
             annotation::PIPELINE_RUN_SPAN_CONTEXT,
         );
         self.end_what_is_long_overdue()?;
+        if !self.let_in()? {
+            return Ok(());
+        }
         if self.run.status.start_time.is_none() && self.run.spec.status != PipelineRunSpec::PENDING
         {
             self.begin();
@@ -289,7 +378,7 @@ impl Work<'_> {
         if labels.contains_key(label::PIPELINE) {
             return Ok(());
         }
-        let spec = &self.run.spec;
+        let spec = &self.stored.spec;
         let value = match (&spec.pipeline_ref, &spec.pipeline_spec) {
             (Some(reference), _) if !reference.name.is_empty() => reference.name.clone(),
             (_, Some(_)) => {
@@ -331,17 +420,26 @@ impl Work<'_> {
     /// Adds children that the status does not know yet to `status.childReferences` (P-271, P-299).
     fn find_children(&mut self) -> Result<(), Stop> {
         let (name, uid) = (self.name().to_owned(), self.uid().to_owned());
+        let known: HashSet<&str> = self
+            .run
+            .status
+            .child_references
+            .iter()
+            .map(|child| child.name.as_str())
+            .collect();
         let mine = |metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
                     kind: Kind| {
             let labels = metadata.labels.as_ref()?;
             let owner = metadata.owner_references.as_ref()?.first()?;
-            let is_mine = labels.get(label::PIPELINE_RUN) == Some(&name)
+            let child = metadata.name.as_deref().unwrap_or_default();
+            let is_mine = !known.contains(child)
+                && labels.get(label::PIPELINE_RUN) == Some(&name)
                 && labels.get(label::PIPELINE_RUN_UID) == Some(&uid)
                 && owner.uid == uid;
             is_mine.then(|| ChildStatusReference {
                 api_version: kind.api_version().to_owned(),
                 kind: kind.name().to_owned(),
-                name: metadata.name.clone().unwrap_or_default(),
+                name: child.to_owned(),
                 pipeline_task_name: labels
                     .get(label::PIPELINE_TASK)
                     .cloned()
@@ -371,11 +469,7 @@ impl Work<'_> {
             .map(|child| child.pipeline_task_name.clone())
             .collect();
         if !found.is_empty() {
-            for child in found {
-                if !known.iter().any(|known| known.name == child.name) {
-                    known.push(child);
-                }
-            }
+            known.extend(found);
             known.sort_by(|a, b| {
                 (&a.pipeline_task_name, &a.name, &a.kind).cmp(&(
                     &b.pipeline_task_name,
@@ -427,6 +521,9 @@ impl Work<'_> {
         self.events.push(match after.status.as_str() {
             "True" => Event::normal("Succeeded", after.message.clone()),
             "False" => Event::warning("Failed", after.message.clone()),
+            _ if after.reason == concurrency::QUEUED => {
+                Event::normal(concurrency::QUEUED, after.message.clone())
+            }
             _ if before.is_none() => Event::normal("Started", ""),
             _ => Event::normal(after.reason.clone(), after.message.clone()),
         });
@@ -437,7 +534,14 @@ impl Work<'_> {
         if self.run.is_done() {
             return None;
         }
-        let start = self.started()?;
+        let Some(start) = self.started() else {
+            // Whoever goes before it may end unnoticed.
+            let queued = self
+                .run
+                .succeeded()
+                .is_some_and(|it| it.reason == concurrency::QUEUED);
+            return queued.then(|| self.now.checked_add(TURN).ok()).flatten();
+        };
         let timeouts = self.timeouts();
         let limited = |limit: tektite_api::Duration| (!limit.is_zero()).then_some(limit);
         let pipeline = limited(timeouts.pipeline).and_then(|limit| over_at(start, limit));

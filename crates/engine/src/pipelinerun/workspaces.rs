@@ -41,9 +41,9 @@ pub(super) fn for_task(
         let outer = outer_name(workspace);
         let Some(binding) = bound(work, outer) else {
             let declared = resolved
-                .spec
-                .iter()
-                .flat_map(|found| &found.spec.workspaces);
+                .task_spec()
+                .into_iter()
+                .flat_map(|spec| &spec.workspaces);
             let mut optional =
                 declared.filter(|declared| declared.name == workspace.name && declared.optional);
             if optional.next().is_some() {

@@ -143,6 +143,9 @@ impl Replacements {
                 None => self.apply(&mut expression.input),
             }
             self.apply(&mut expression.cel);
+            if !expression.values.iter().any(|value| value.contains("$(")) {
+                continue;
+            }
             let values = std::mem::take(&mut expression.values).into_iter();
             let replaced = values.flat_map(|v| {
                 self.starred(&v)

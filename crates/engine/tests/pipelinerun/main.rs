@@ -1,12 +1,15 @@
 //! PipelineRuns driven through the engine, rule by rule.
 
+mod cache;
 mod children;
+mod concurrency;
 mod endings;
 mod faults;
 mod finally;
 mod matrix;
-mod properties;
+mod rerun;
 mod results;
+mod rows;
 mod scheduling;
 mod workspaces;
 mod world;

@@ -219,6 +219,46 @@ fn an_assistant_looks_as_tekton_makes_it() {
 }
 
 #[test]
+fn an_assistant_is_restricted_only_if_the_installation_says_so() {
+    // P-248
+    let mut world = world(
+        "workspaces",
+        json!([{"name": "w", "persistentVolumeClaim": {"claimName": "c"}}]),
+        json!([{"name": "in", "workspace": "w"}]),
+    );
+    world.config.feature_flags.set_security_context = true;
+    world.reconcile();
+    let Effect::CreateStatefulSet(object) = &world.log[0] else {
+        panic!("{:?}", world.log)
+    };
+    let object = serde_json::to_value(object).unwrap();
+    let context = &object["spec"]["template"]["spec"]["containers"][0]["securityContext"];
+    assert_eq!(context["runAsNonRoot"], true, "{object}");
+}
+
+#[test]
+fn the_terms_of_assistants_reach_the_task_runs_made_with_them_if_the_run_has_an_affinity() {
+    // P-251
+    let mut world = World::of_run(json!({
+        "workspaces": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "w", "persistentVolumeClaim": {"claimName": "d"}}],
+        "taskRunTemplate": {"podTemplate": {"affinity": {"podAntiAffinity": {}}}},
+        "pipelineSpec": {"workspaces": [{"name": "v"}, {"name": "w"}], "tasks": [
+            {"name": "a", "taskSpec": {"steps": [{"image": "i"}]}},
+            {"name": "b", "runAfter": ["a"], "taskSpec": {"steps": [{"image": "i"}]}}]}
+    }));
+    world.reconcile();
+    world.succeed("run-a", json!({}));
+    let terms = |name: &str| {
+        let run = serde_json::to_value(&world.task_runs[name]).unwrap();
+        let path = "/spec/podTemplate/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution";
+        run.pointer(path)
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    };
+    assert_eq!((terms("run-a"), terms("run-b")), (2, 0));
+}
+
+#[test]
 fn of_several_workspaces_with_one_claim_only_the_last_has_an_assistant() {
     // P-245
     let claim = |name: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": "c"}});

@@ -30,6 +30,12 @@ pub struct World {
     pub pipeline_runs: BTreeMap<String, PipelineRun>,
     pub tasks: BTreeMap<String, Task>,
     pub pipelines: BTreeMap<String, Pipeline>,
+    /// Runs that have ended, of which this one may be a rerun.
+    pub earlier_runs: BTreeMap<String, Arc<PipelineRun>>,
+    /// Other runs of the namespace.
+    pub rivals: Vec<Arc<PipelineRun>>,
+    /// What every image is pinned to; none can be looked up without.
+    pub digest: Option<String>,
     /// Answers that tests fix beforehand.
     pub answers: BTreeMap<String, Answer>,
     /// What the API refuses: part of the effect's debug text, code and message.
@@ -65,6 +71,9 @@ impl World {
             pipeline_runs: BTreeMap::new(),
             tasks: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            earlier_runs: BTreeMap::new(),
+            rivals: Vec::new(),
+            digest: None,
             answers: BTreeMap::new(),
             refuse: Vec::new(),
             events: Vec::new(),
@@ -142,6 +151,35 @@ impl World {
                     .get(name)
                     .map(|it| Found::Pipeline(Arc::new(it.clone()))),
             ),
+            Query::PipelineRun { name, .. } => (
+                name.clone(),
+                self.earlier_runs.get(name).cloned().map(Found::PipelineRun),
+            ),
+            Query::PipelineRuns { namespace } => (
+                namespace.clone(),
+                Some(Found::PipelineRuns(Arc::new(self.rivals.clone()))),
+            ),
+            Query::TaskRun { name, .. } => (
+                name.clone(),
+                self.task_runs
+                    .get(name)
+                    .map(|run| Found::TaskRun(Arc::new(run.clone()))),
+            ),
+            Query::Cached { key, .. } => (
+                key.clone(),
+                self.task_runs
+                    .values()
+                    .find(|run| {
+                        let labels = run.metadata.labels.as_ref();
+                        run.is_done()
+                            && labels.and_then(|all| all.get("tektite.dev/cache-key")) == Some(key)
+                    })
+                    .map(|run| Found::TaskRun(Arc::new(run.clone()))),
+            ),
+            Query::ImageConfig(image) => match &self.digest {
+                Some(pinned) => return crate::cache::image(pinned),
+                None => (image.image.clone(), None),
+            },
             Query::Remote(remote) => (remote.resolver.clone(), None),
             Query::Pvc { name, .. } => (name.clone(), None),
             other => panic!("not asked of PipelineRuns: {other:?}"),

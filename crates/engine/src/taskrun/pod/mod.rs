@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tektite_api::config::Config;
 use tektite_api::v1::{PodTemplate, Sidecar, Step, TaskRun, TaskSpec};
 
+pub(crate) use options::security_context;
 pub use options::{EntrypointDelivery, PodOptions};
 pub use scripts::SCRIPT_VARIABLE;
 

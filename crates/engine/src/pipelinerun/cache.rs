@@ -1,0 +1,155 @@
+//! The task cache: a task that has succeeded before with the same inputs need not run again. Off unless its Task says that
+//! its outcome follows from what it declares.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tektite_api::v1::{Param, PipelineTask, TaskSpec};
+
+use super::children::given_for;
+use super::facts::Facts;
+use super::stop::Stop;
+use super::task::{Adopted, Child, Kind};
+use super::work::Work;
+use crate::annotations;
+use crate::child_name::sha256_hex;
+use crate::decision::{Found, ImageRef, Known, Query};
+use crate::matrix;
+use crate::substitution::Replacements;
+
+/// Digits of a key: a label's value has at most 63.
+const DIGITS: usize = 40;
+/// The local node's own image, which has no digest.
+const HOST: &str = "host";
+
+/// What a Task says about caching.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Caching {
+    wanted: bool,
+    inputs: String,
+}
+
+impl Caching {
+    pub(super) fn of(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let given = |key: &str| annotations.and_then(|all| all.get(key));
+        Self {
+            wanted: given(annotations::CACHE).is_some_and(|it| it == "true"),
+            inputs: given(annotations::CACHE_INPUTS)
+                .cloned()
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Lets an earlier TaskRun that did the same stand in for the task at `at`, whose turn it is; says whether one does.
+    pub(super) fn restore(&mut self, facts: &mut Facts, at: usize) -> Result<bool, Stop> {
+        let Some(key) = self.cache_key(facts, at)? else {
+            return Ok(false);
+        };
+        let query = Query::Cached {
+            namespace: self.namespace().to_owned(),
+            key: key.clone(),
+        };
+        let earlier = match self.inquiry.ask(query) {
+            Known::Unasked => return Err(Stop::Ask),
+            Known::Found(Found::TaskRun(run)) => Some(run),
+            _ => None,
+        };
+        let task = &mut facts.state[at];
+        let usable = earlier.filter(|run| {
+            let labels = run.metadata.labels.as_ref();
+            run.succeeded().is_some_and(|it| it.status == "True")
+                && labels.and_then(|all| all.get(annotations::CACHE_KEY)) == Some(&key)
+        });
+        let Some(run) = usable else {
+            task.cache_key = Some(key);
+            return Ok(false);
+        };
+        task.names = vec![run.metadata.name.clone().unwrap_or_default()];
+        task.children = vec![Child::Task(run.clone())];
+        task.adopted = Some(Adopted::Cached);
+        Ok(true)
+    }
+
+    /// What the outcome of the task at `at` follows from, hashed; nothing if it may not be cached.
+    fn cache_key(&mut self, facts: &Facts, at: usize) -> Result<Option<String>, Stop> {
+        let resolved = &facts.state[at];
+        let caching = resolved.caching();
+        let fresh = resolved.kind == Kind::Task
+            && resolved.children.is_empty()
+            && matrix::of(&resolved.task).is_none();
+        let Some(spec) = resolved.task_spec().filter(|_| caching.wanted && fresh) else {
+            return Ok(None);
+        };
+        let bound = !resolved.task.workspaces.is_empty();
+        // Files that nothing is declared about may be others; a StepAction's definition is not known here.
+        if (bound && caching.inputs.is_empty()) || spec.steps.iter().any(|it| it.ref_.is_some()) {
+            return Ok(None);
+        }
+        let values = Replacements::of_params(&spec.params, &resolved.task.params);
+        let Some(images) = self.digests(spec, &values, &resolved.task)? else {
+            return Ok(None);
+        };
+        let mut params: Vec<&Param> = resolved.task.params.iter().collect();
+        params.sort_by(|a, b| a.name.cmp(&b.name));
+        let inputs = json!({
+            "spec": spec,
+            "params": params,
+            "images": images,
+            "inputs": values.text(&caching.inputs),
+        });
+        Ok(Some(sha256_hex(&inputs.to_string(), DIGITS)))
+    }
+
+    /// The digest of every image of `spec`, by name; nothing if one has none.
+    fn digests(
+        &mut self,
+        spec: &TaskSpec,
+        values: &Replacements,
+        task: &PipelineTask,
+    ) -> Result<Option<BTreeMap<String, String>>, Stop> {
+        let given = given_for(&self.run, &task.name);
+        let pull_secrets = given
+            .pod_template
+            .iter()
+            .flat_map(|it| &it.image_pull_secrets);
+        let pull_secrets: Vec<String> = pull_secrets.map(|it| it.name.clone()).collect();
+        let template = spec
+            .step_template
+            .as_ref()
+            .map_or("", |it| it.image.as_str());
+        let steps = spec.steps.iter().map(|step| match step.image.as_str() {
+            "" => template,
+            image => image,
+        });
+        let images = steps.chain(spec.sidecars.iter().map(|it| it.image.as_str()));
+        let mut digests = BTreeMap::new();
+        let mut asked = false;
+        for image in images {
+            let image = values.text(image);
+            if image == HOST || image.contains("@sha256:") {
+                digests.insert(image.clone(), image);
+                continue;
+            }
+            let query = Query::ImageConfig(ImageRef {
+                image: image.clone(),
+                namespace: self.namespace().to_owned(),
+                service_account: given.service_account_name.clone(),
+                pull_secrets: pull_secrets.clone(),
+            });
+            match self.inquiry.ask(query) {
+                Known::Unasked => asked = true,
+                Known::Found(Found::Image(found)) if found.pinned.contains("@sha256:") => {
+                    digests.insert(image, found.pinned.clone());
+                }
+                _ => return Ok(None),
+            }
+        }
+        if asked {
+            Err(Stop::Ask)
+        } else {
+            Ok(Some(digests))
+        }
+    }
+}
