@@ -27,6 +27,7 @@ mod options;
 mod pod;
 mod preflight;
 mod quantity;
+mod remove;
 mod shared;
 mod status;
 mod store_images;

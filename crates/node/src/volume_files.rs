@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::remove::remove_tree;
 use crate::volumes::{Files, HostPathType};
 
 /// Makes a directory with exactly this mode, and its parents.
@@ -32,7 +33,7 @@ pub(crate) fn directory(path: &Path, mode: u32, group: Option<u32>) -> io::Resul
 /// is gone.
 pub(crate) fn remove_all(path: &Path) -> bool {
     for _ in 0..100 {
-        match fs::remove_dir_all(path) {
+        match remove_tree(path) {
             Err(error)
                 if matches!(
                     error.kind(),

@@ -9,6 +9,7 @@ use super::Worker;
 use super::slot::{Phase, Policy};
 use crate::launcher::protocol::Exit;
 use crate::pod::record::{self, Record};
+use crate::remove::remove_tree;
 use crate::shared::container_id;
 use crate::status::{Ended, Role, State};
 
@@ -65,7 +66,7 @@ impl Worker {
         }
         let ended = record::ended(&instance, exit, started, &id, fallback);
         let writable = instance.writable();
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(writable));
+        tokio::task::spawn_blocking(move || remove_tree(&writable));
         self.instance_over(at, ended, policy);
     }
 
