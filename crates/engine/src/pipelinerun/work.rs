@@ -170,7 +170,6 @@ fn without_pipeline(run: &PipelineRun) -> PipelineRun {
         metadata: run.metadata.clone(),
         spec,
         status,
-        ..PipelineRun::default()
     }
 }
 
