@@ -40,14 +40,14 @@ fn name(run: &Value) -> &str {
 #[test]
 fn a_rerun_takes_over_the_build_and_deploys_again() {
     let up = Up::start(&[]);
-    let (code, printed) = run(&up, "rerun/failing.yaml");
+    let (code, printed) = run(&up, "rerun-failing/ship.yaml");
     assert_eq!(code, Some(1), "{printed}");
     let failed = name(&pipeline_runs(&up)[0]).to_owned();
     let refused = up.tektite(&["rerun", &failed, "--from", "nothing"]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
     assert!(words(&refused).contains("the pipeline has no task \"nothing\" to start from"));
     // The repaired pipeline comes with a run of its own.
-    let (code, printed) = run(&up, "rerun/repaired.yaml");
+    let (code, printed) = run(&up, "rerun-repaired/ship.yaml");
     assert_eq!(code, Some(0), "{printed}");
     let rerun = up.tektite(&["rerun", &failed]);
     assert_eq!(rerun.status.code(), Some(0), "{}", text(&rerun));
