@@ -25,11 +25,13 @@ mod names_of_objects;
 mod properties;
 pub mod resolution;
 mod shape;
+mod signed_form;
 pub mod v1;
 pub mod v1alpha1;
 pub mod v1beta1;
 
 pub use duration::{Duration, ParseDurationError};
+pub use signed_form::signed_form;
 
 /// Whether a field is at its zero value and therefore left out (Go's `omitempty`).
 pub(crate) fn unset<T: Default + PartialEq>(value: &T) -> bool {

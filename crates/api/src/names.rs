@@ -6,6 +6,8 @@ pub const GROUP: &str = "tekton.dev";
 pub const RESOLUTION_GROUP: &str = "resolution.tekton.dev";
 /// Namespace of the installation.
 pub const NAMESPACE: &str = "tekton-pipelines";
+/// Namespace of the resolvers' ConfigMaps.
+pub const RESOLVERS_NAMESPACE: &str = "tekton-pipelines-resolvers";
 /// Service that serves the admission and conversion webhooks, in [`NAMESPACE`].
 pub const WEBHOOK_SERVICE: &str = "tekton-pipelines-webhook";
 /// Value of `spec.managedBy` that means Tekton itself.

@@ -23,5 +23,5 @@ mod quantity;
 mod table;
 
 pub(crate) use decode::{Decoded, decode, decode_exactly, decode_keeping_empty};
-pub(crate) use number::go_json;
+pub(crate) use number::{go_json, go_number};
 pub(crate) use table::{Field, Shape, Struct, Type, shapes};

@@ -41,7 +41,7 @@ fn write(value: &Value, out: &mut String) {
 }
 
 /// A number in Go's form: `1.0` is `1`, `1e21` keeps its exponent.
-fn go_number(number: &serde_json::Number) -> String {
+pub(crate) fn go_number(number: &serde_json::Number) -> String {
     if let (false, Some(float)) = (number.is_i64() || number.is_u64(), number.as_f64()) {
         if float.fract() == 0.0 && float.abs() < 1e21 {
             return format!("{float:.0}");
