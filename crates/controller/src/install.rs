@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, try_join_all};
 use serde_json::{Value, json};
-use tektite_api::names::NAMESPACE;
+use tektite_api::names::{NAMESPACE, RESOLVERS_NAMESPACE};
 
 use crate::rest::{CallError, PatchType, Rest};
 use crate::webhook::webhook_configurations;
@@ -45,7 +45,13 @@ pub fn install<'a>(
 
 async fn put_all(client: &kube::Client, options: &InstallOptions) -> Result<(), InstallError> {
     let rest = Rest::new(client.clone());
-    apply(&rest, "/api/v1/namespaces", &namespace()).await?;
+    try_join_all(
+        [NAMESPACE, RESOLVERS_NAMESPACE]
+            .map(namespace)
+            .iter()
+            .map(|namespace| apply(&rest, "/api/v1/namespaces", namespace)),
+    )
+    .await?;
     let ca_bundle = options.ca_bundle.as_deref();
     let crds = try_join_all(tektite_api::crd::definitions().into_iter().map(|mut crd| {
         add_ca_bundle(&mut crd, ca_bundle);
@@ -157,8 +163,8 @@ fn add_ca_bundle(crd: &mut Value, pem: Option<&str>) {
     }
 }
 
-fn namespace() -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
+fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {
         "app.kubernetes.io/instance": "default",
         "app.kubernetes.io/part-of": "tekton-pipelines",
     }}})

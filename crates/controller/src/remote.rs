@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tektite_api::admission;
 use tektite_api::config::Config;
 use tektite_api::convert::convert;
 use tektite_api::names::label;
@@ -17,6 +18,7 @@ use tektite_engine::decision::{
 use crate::effects::encode;
 use crate::rest::{CallError, Resource};
 use crate::store::{Name, Slot};
+use crate::verification::verify;
 use crate::world::{Cached, Key, Kind, World};
 
 /// The longest name of a request.
@@ -171,22 +173,41 @@ async fn read(
         }
         metadata
     };
-    let mut checked = match dry_run(world, resource, &reference.namespace, object).await? {
-        Ok(checked) => checked,
-        Err(failure) => return Ok(Answer::Failed(failure)),
-    };
-    checked["metadata"] = metadata;
     let source = request
         .status
         .ref_source
         .clone()
         .or_else(|| request.status.source.clone());
+    let verification = match reference.kind {
+        RemoteKind::Task | RemoteKind::Pipeline => {
+            let uri = source.as_ref().map_or("", |source| source.uri.as_str());
+            let mut signed = object.clone();
+            signed["metadata"] = metadata.clone();
+            let config = world.options.config.current();
+            match admission::default(&admission::Request::create(&signed), &config) {
+                Ok(signed) => verify(world, &reference.namespace, &signed, uri).await?,
+                // Then the dry run refuses it too, and says why.
+                Err(_) => Ok(Verification::Skipped),
+            }
+        }
+        RemoteKind::StepAction => Ok(Verification::Skipped),
+    };
+    let mut checked = match dry_run(world, resource, &reference.namespace, object).await? {
+        Ok(checked) => checked,
+        Err(failure) => return Ok(Answer::Failed(failure)),
+    };
+    // Acted on only now: what is no Task is told so first (P-310).
+    let verification = match verification {
+        Ok(verification) => verification,
+        Err(message) => return Ok(failed(FailureKind::Verification, message)),
+    };
+    checked["metadata"] = metadata;
     Ok(
         match stored_form(reference.kind, checked, &world.options.config.current()) {
             Ok(object) => Answer::Found(Found::Remote(Arc::new(Remote {
                 object,
                 source: source.filter(|source| *source != RefSource::default()),
-                verification: Verification::Skipped,
+                verification,
             }))),
             Err(message) => failed(FailureKind::Resolution, message),
         },

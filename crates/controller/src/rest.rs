@@ -40,6 +40,7 @@ resources! {
     STEP_ACTIONS = "/apis/tekton.dev/v1beta1" "stepactions";
     TASKS = "/apis/tekton.dev/v1" "tasks";
     TASK_RUNS = "/apis/tekton.dev/v1" "taskruns";
+    VERIFICATION_POLICIES = "/apis/tekton.dev/v1alpha1" "verificationpolicies";
 }
 
 impl Resource {

@@ -14,4 +14,5 @@ pub mod references;
 pub mod substitution;
 pub mod taskrun;
 mod trace;
+pub mod trusted;
 pub mod when;
