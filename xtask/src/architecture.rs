@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tektite-api", &[]),
     ("tektite-engine", &["tektite-api"]),
     ("tektite-controller", &["tektite-api", "tektite-engine"]),
+    ("tektite-resolvers", &["tektite-api", "tektite-oci"]),
     ("tektite-entrypoint", &[]),
     ("tektite-oci", &[]),
     ("tektite-apiserver", &[]),

@@ -11,6 +11,7 @@ use tektite_controller::{
 };
 use tektite_engine::taskrun::pod::PodOptions;
 use tektite_oci::{BuiltInContent, BuiltInFile, ImageStore, StoreOptions};
+use tektite_resolvers::{AddressPolicy, Resolvers};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use crate::connect::Connection;
 use crate::data_dir::{self, IMAGE_MAP, IMAGES};
 use crate::exit::{Exit, Failure};
 use crate::image_configs::StoreConfigs;
+use crate::resolving::resolver_options;
 
 /// The program that orders the steps of every pod.
 const ENTRYPOINT: &[u8] = include_bytes!(env!("TEKTITE_ENTRYPOINT"));
@@ -69,7 +71,7 @@ pub struct Local {
     connection: Connection,
     cluster: Cluster,
     stop: CancellationToken,
-    controller: JoinHandle<()>,
+    controllers: Vec<JoinHandle<()>>,
 }
 
 impl Local {
@@ -182,6 +184,12 @@ impl Local {
             masks_secrets: true,
             ..PodOptions::default()
         };
+        let mut controllers = Vec::new();
+        if acting != Acting::Never {
+            let options = resolver_options(AddressPolicy::local(), None);
+            let running = Resolvers::run(client.clone(), options, stop.clone());
+            controllers.push(tokio::spawn(running));
+        }
         let options = ControllerOptions {
             pod_options,
             image_configs: Arc::new(StoreConfigs(images)),
@@ -190,11 +198,11 @@ impl Local {
             ..ControllerOptions::default()
         };
         let running = Controller::run(client.clone(), options, stop.clone());
-        let controller = tokio::spawn(async move {
+        controllers.push(tokio::spawn(async move {
             if let Err(error) = running.await {
                 tracing::error!(%error, "the controller ended");
             }
-        });
+        }));
         let served = match listen {
             Some(address) => cluster.serve(address).await,
             None => Ok(()),
@@ -203,7 +211,7 @@ impl Local {
             connection: Connection { client, namespace },
             cluster,
             stop,
-            controller,
+            controllers,
         };
         match served {
             Ok(()) => Ok(local),
@@ -230,8 +238,10 @@ impl Local {
     /// Stops everything; no container is left.
     pub async fn stop(self) {
         self.stop.cancel();
-        if let Err(error) = self.controller.await {
-            tracing::error!(%error, "the controller panicked");
+        for controller in self.controllers {
+            if let Err(error) = controller.await {
+                tracing::error!(%error, "a controller panicked");
+            }
         }
         self.cluster.shutdown().await;
     }

@@ -16,6 +16,7 @@ mod logging;
 mod manifest;
 mod objects;
 mod report;
+mod resolving;
 mod start;
 mod terminal;
 mod up_record;

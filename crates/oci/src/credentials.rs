@@ -102,7 +102,7 @@ impl Credentials {
     }
 
     /// The pairs that fit the image, the most specific path first.
-    pub(crate) fn fitting(&self, reference: &Reference) -> Vec<(String, String)> {
+    pub fn fitting(&self, reference: &Reference) -> Vec<(String, String)> {
         let mut fitting: Vec<&Entry> = self
             .entries
             .iter()

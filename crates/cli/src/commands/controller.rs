@@ -2,11 +2,13 @@
 
 use tektite_controller::{Acting, Controller, ControllerOptions, LeaderElection};
 use tektite_engine::taskrun::pod::EntrypointDelivery;
+use tektite_resolvers::{AddressPolicy, Resolvers};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments;
 use crate::connect::connect;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::resolving::resolver_options;
 use crate::terminal::print_error;
 
 /// Works until it is told to stop.
@@ -30,6 +32,9 @@ pub async fn run(arguments: arguments::Controller) -> Outcome {
         stop.cancel();
     });
     print_error("controller running\n");
+    let resolving = resolver_options(AddressPolicy::cluster(), options.namespace.clone());
+    let resolvers = Resolvers::run(connection.client.clone(), resolving, shutdown.child_token());
+    tokio::spawn(resolvers);
     match Controller::run(connection.client, options, shutdown).await {
         Ok(()) => Ok(Exit::Success),
         Err(error) => Err(Failure::new(Exit::Failed, error.to_string())

@@ -1,0 +1,46 @@
+//! The params of a request as resolvers read them: strings (P-320).
+
+use std::collections::BTreeMap;
+
+use tektite_api::v1::{Param, ParamValue};
+
+/// Params by name; arrays and objects read as the empty string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Params(BTreeMap<String, String>);
+
+impl Params {
+    pub(crate) fn read(params: &[Param]) -> Self {
+        let text = |value: &ParamValue| match value {
+            ParamValue::String(text) => text.clone(),
+            _ => String::new(),
+        };
+        Self(
+            params
+                .iter()
+                .map(|param| (param.name.clone(), text(&param.value)))
+                .collect(),
+        )
+    }
+
+    /// The value, if the param is given at all.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The value, if there is something in it.
+    pub(crate) fn filled(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(&str, &str); N]> for Params {
+    fn from(params: [(&str, &str); N]) -> Self {
+        Self(
+            params
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,183 @@
+//! A cluster without a node: the API, the controllers, the resolvers; and a web server to fetch from.
+#![allow(dead_code)] // each test binary uses its part
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use base64::Engine as _;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+use tektite_apiserver::{ApiServer, Identity, Options};
+use tektite_controller::{
+    ConfigHandle, Controller, ControllerOptions, InstallOptions, WEBHOOK_SERVICE, install,
+    webhook_router,
+};
+use tektite_resolvers::{AddressPolicy, ResolverOptions, Resolvers};
+use tokio_util::sync::CancellationToken;
+
+pub const TASK: &str = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata:\n  name: remote\nspec:\n  steps:\n  - name: s\n    image: busybox\n    command: [echo]\n";
+
+pub struct Local {
+    pub client: kube::Client,
+    pub shutdown: CancellationToken,
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Local {
+    pub async fn start() -> Self {
+        Self::with(AddressPolicy::local()).await
+    }
+
+    pub async fn with(addresses: AddressPolicy) -> Self {
+        let server = ApiServer::start(Options::default())
+            .await
+            .expect("the server starts");
+        let client = kube::Client::new(server.client_service(Identity::admin()), "default");
+        let config = ConfigHandle::default();
+        server.register_service(
+            WEBHOOK_SERVICE.0,
+            WEBHOOK_SERVICE.1,
+            webhook_router(config.clone()),
+        );
+        install(&client, &InstallOptions::default())
+            .await
+            .expect("installs");
+        let shutdown = CancellationToken::new();
+        let options = ControllerOptions {
+            config,
+            ..ControllerOptions::default()
+        };
+        tokio::spawn(Controller::run(client.clone(), options, shutdown.clone()));
+        let options = ResolverOptions::new(addresses);
+        tokio::spawn(Resolvers::run(client.clone(), options, shutdown.clone()));
+        Self { client, shutdown }
+    }
+
+    pub fn api(
+        &self,
+        namespace: &str,
+        group: &str,
+        version: &str,
+        kind: &str,
+    ) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
+
+    pub fn requests(&self) -> Api<DynamicObject> {
+        self.api(
+            "default",
+            "resolution.tekton.dev",
+            "v1beta1",
+            "ResolutionRequest",
+        )
+    }
+
+    /// Creates an object of the core group.
+    pub async fn create(&self, namespace: &str, kind: &str, name: &str, rest: Value) {
+        let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}});
+        for (field, value) in rest.as_object().into_iter().flatten() {
+            object[field] = value.clone();
+        }
+        let object = serde_json::from_value(object).expect("an object");
+        self.api(namespace, "", "v1", kind)
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("created");
+    }
+
+    /// Sets one of the resolvers' ConfigMaps, and waits until it is heard of.
+    pub async fn configure(&self, map: &str, data: Value) {
+        self.create(
+            "tekton-pipelines-resolvers",
+            "ConfigMap",
+            map,
+            json!({"data": data}),
+        )
+        .await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+
+    /// Creates a request.
+    pub async fn ask(&self, name: &str, resolver: &str, params: Value) {
+        let params: Vec<Value> = params
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        let request = json!({
+            "apiVersion": "resolution.tekton.dev/v1beta1", "kind": "ResolutionRequest",
+            "metadata": {"name": name, "labels": {"resolution.tekton.dev/type": resolver}},
+            "spec": {"params": params},
+        });
+        let request = serde_json::from_value(request).expect("an object");
+        self.requests()
+            .create(&PostParams::default(), &request)
+            .await
+            .expect("created");
+    }
+
+    /// The status once the request has ended.
+    pub async fn ended(&self, name: &str) -> Value {
+        let requests = self.requests();
+        for _ in 0..3000 {
+            let request = requests.get(name).await.expect("the request is there");
+            let status = &request.data["status"];
+            if status["conditions"][0]["status"]
+                .as_str()
+                .is_some_and(|status| status != "Unknown")
+            {
+                return status.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{name} does not end: {:#?}", requests.get(name).await);
+    }
+
+    /// Asks and gives the status at the end.
+    pub async fn resolve(&self, name: &str, resolver: &str, params: Value) -> Value {
+        self.ask(name, resolver, params).await;
+        self.ended(name).await
+    }
+}
+
+/// What a request that succeeded brought.
+#[track_caller]
+pub fn data(status: &Value) -> String {
+    let condition = &status["conditions"][0];
+    assert_eq!(condition["status"], "True", "{status:#}");
+    let data = status["data"].as_str().expect("data");
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .expect("base64");
+    String::from_utf8(bytes).expect("text")
+}
+
+/// Why a request failed.
+#[track_caller]
+pub fn failure(status: &Value) -> (&str, &str) {
+    let condition = &status["conditions"][0];
+    assert_eq!(condition["status"], "False", "{status:#}");
+    (
+        condition["reason"].as_str().unwrap_or_default(),
+        condition["message"].as_str().unwrap_or_default(),
+    )
+}
+
+/// Serves `router` on this machine for the rest of the test.
+pub async fn serve(router: Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
