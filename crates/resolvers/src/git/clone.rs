@@ -270,8 +270,12 @@ impl<'f> Server<'f> {
         };
         let outside = || Trouble::Other(format!("{}: not a repository below {root}", wanted.url));
         let path = url.to_file_path().map_err(|()| outside())?;
-        let (root, path) = (canonical(root.as_ref()).await, canonical(&path).await);
-        let path = match (root, path) {
+        // A repository with a work tree keeps its own in `.git`, which may be a link: it too has to be below the root.
+        let within = match canonical(&path.join(".git")).await {
+            Some(within) => Some(within),
+            None => canonical(&path).await,
+        };
+        let path = match (canonical(root.as_ref()).await, within) {
             (Some(root), Some(path)) if path.starts_with(&root) => path,
             _ => return Err(outside()),
         };
