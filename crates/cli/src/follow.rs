@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::io::AsyncBufReadExt as _;
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event as PodEvent, Pod};
 use kube::api::{Api, LogParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tektite_api::names::label;
@@ -26,6 +26,8 @@ pub enum Event {
     PipelineRun(Box<PipelineRun>),
     /// A TaskRun as it is now.
     TaskRun(Box<TaskRun>),
+    /// Something was said about a pod of the namespace.
+    Pod(Box<PodEvent>),
     /// A followed run was deleted.
     Deleted(String),
     /// A line of a step's log.
@@ -67,6 +69,9 @@ impl Follower {
             open_logs: 0,
             follow_logs,
         };
+        if follow_logs {
+            follower.watch_pod_warnings();
+        }
         for root in roots {
             match root.kind {
                 RootKind::PipelineRun => follower.watch_pipeline_run(&root.name),
@@ -103,9 +108,33 @@ impl Follower {
                 names.iter().for_each(|name| self.watch_pipeline_run(name));
             }
             Event::LogEnded => self.open_logs -= 1,
-            Event::Deleted(_) | Event::Line { .. } => {}
+            Event::Pod(_) | Event::Deleted(_) | Event::Line { .. } => {}
         }
         event
+    }
+
+    fn watch_pod_warnings(&mut self) {
+        let api: Api<PodEvent> =
+            Api::namespaced(self.connection.client.clone(), &self.connection.namespace);
+        let config = watcher::Config::default().fields("involvedObject.kind=Pod,type=Warning");
+        let sender = self.sender.clone();
+        self.tasks.spawn(async move {
+            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) => event,
+                    Ok(_) => continue,
+                    Err(error) => {
+                        // Whoever may not read events does without.
+                        tracing::debug!(%error, "events of pods");
+                        continue;
+                    }
+                };
+                if sender.send(Event::Pod(Box::new(event))).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     fn watch_pipeline_run(&mut self, name: &str) {

@@ -10,6 +10,7 @@ use tektite_controller::{
     WEBHOOK_SERVICE,
 };
 use tektite_engine::taskrun::pod::PodOptions;
+use tektite_node::Degraded;
 use tektite_oci::{BuiltInContent, BuiltInFile, ImageStore, StoreOptions};
 use tektite_resolvers::{AddressPolicy, Resolvers};
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ use crate::data_dir::{self, IMAGE_MAP, IMAGES};
 use crate::exit::{Exit, Failure};
 use crate::image_configs::StoreConfigs;
 use crate::resolving::resolver_options;
+use crate::warnings::{self, Warnings};
 
 /// The program that orders the steps of every pod.
 const ENTRYPOINT: &[u8] = include_bytes!(env!("TEKTITE_ENTRYPOINT"));
@@ -64,6 +66,8 @@ struct Parts {
     node: bool,
     images: ImageStore,
     acting: Acting,
+    /// What the machine is known to lack, which has been said.
+    known: Vec<Degraded>,
 }
 
 /// A running cluster; it ends with [`Local::stop`].
@@ -72,12 +76,13 @@ pub struct Local {
     cluster: Cluster,
     stop: CancellationToken,
     controllers: Vec<JoinHandle<()>>,
+    warnings: Option<Warnings>,
 }
 
 impl Local {
     /// Starts a private cluster that leaves nothing behind.
     pub async fn private(options: PrivateOptions) -> Result<Self, Failure> {
-        preflight()?;
+        let known = preflight()?;
         let scratch = PrivateDirectory::make().map_err(|error| failed(&error))?;
         let mapping = mapping(&options.image_maps, scratch.path())?;
         // Images loaded for the local cluster are there for private ones too.
@@ -98,15 +103,17 @@ impl Local {
             node: true,
             images,
             acting: Acting::Always,
+            known,
         };
         Self::start(parts, options.namespace, Some(scratch)).await
     }
 
     /// Starts or restarts the cluster of a data directory.
     pub async fn durable(options: DurableOptions) -> Result<Self, Failure> {
-        if options.node {
-            preflight()?;
-        }
+        let known = match options.node {
+            true => preflight()?,
+            false => Vec::new(),
+        };
         let store = StoreOptions {
             mapping_file: Some(options.data_dir.join(IMAGE_MAP)),
             ..StoreOptions::default()
@@ -133,6 +140,7 @@ impl Local {
             node: options.node,
             images,
             acting,
+            known,
         };
         Self::start(parts, "default".to_owned(), None).await
     }
@@ -147,7 +155,9 @@ impl Local {
             node,
             images,
             acting,
+            known,
         } = parts;
+        let (hears, warnings) = Warnings::channel(&known);
         // Nobody outside may look before Tekton's kinds are there.
         let listen = options.listen.take();
         add_entrypoint(&images).map_err(|error| failed(&error))?;
@@ -166,7 +176,7 @@ impl Local {
         // The node mostly waits for processes it starts, the installation computes.
         let begin = async {
             match node {
-                true => cluster.start_node(images.clone()).await,
+                true => cluster.start_node(images.clone(), Some(hears)).await,
                 false => Ok(()),
             }
         };
@@ -212,6 +222,7 @@ impl Local {
             cluster,
             stop,
             controllers,
+            warnings: Some(warnings),
         };
         match served {
             Ok(()) => Ok(local),
@@ -233,6 +244,11 @@ impl Local {
     /// How to talk to it.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// What the node finds to be lacking, for the one who tells the user.
+    pub fn take_warnings(&mut self) -> Option<Warnings> {
+        self.warnings.take()
     }
 
     /// Stops everything; no container is left.
@@ -290,11 +306,11 @@ fn refused(error: StartError) -> Failure {
 }
 
 /// Exit 3 with everything that is missing, or one warning for what will not work as usual.
-fn preflight() -> Result<(), Failure> {
+fn preflight() -> Result<Vec<Degraded>, Failure> {
     match tektite_node::preflight() {
         Ok(capabilities) => {
-            crate::commands::warn(&capabilities.degraded);
-            Ok(())
+            warnings::say(&capabilities.degraded);
+            Ok(capabilities.degraded)
         }
         Err(missing) => Err(Failure::new(Exit::CannotRun, missing.to_string())
             .hint("`tektite run --kubeconfig FILE` runs the same manifests on a cluster")),

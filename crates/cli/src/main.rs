@@ -21,6 +21,7 @@ mod start;
 mod terminal;
 mod up_record;
 mod view;
+mod warnings;
 
 use std::process::ExitCode;
 

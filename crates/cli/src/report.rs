@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use tektite_node::Degraded;
+
 use crate::follow::{Event, Follower};
 use crate::terminal::screen::{Screen, tame};
 use crate::terminal::style::Style;
 use crate::terminal::summary::{self, LastLines};
 use crate::terminal::{Terminal, tree};
 use crate::view::{Board, Root, State};
+use crate::warnings::{self, Warnings};
 
 /// Lines of each log kept for the failure summary.
 const KEPT_LINES: usize = 12;
@@ -38,6 +41,7 @@ pub struct Report {
     pending: String,
     last: BTreeMap<(String, String), VecDeque<String>>,
     frame: usize,
+    warnings: Option<Warnings>,
 }
 
 impl Report {
@@ -59,7 +63,14 @@ impl Report {
             pending: String::new(),
             last: BTreeMap::new(),
             frame: 0,
+            warnings: None,
         }
+    }
+
+    /// Also tells, on standard error, what is found to be lacking meanwhile.
+    pub fn with_warnings(mut self, warnings: Option<Warnings>) -> Self {
+        self.warnings = warnings;
+        self
     }
 
     /// How far each run is.
@@ -90,6 +101,11 @@ impl Report {
                     quiet_since = quiet_since.map(|_| Instant::now());
                     self.take(event);
                     self.flush_if_idle();
+                }
+                degraded = next_warning(&mut self.warnings) => {
+                    self.clear();
+                    warnings::say(&[degraded]);
+                    self.draw();
                 }
                 _ = frames.tick() => {
                     self.frame += 1;
@@ -130,7 +146,12 @@ impl Report {
                 step,
                 line,
             } => self.line(&task_run, &step, &line),
+            Event::Pod(event) => self.board.hear(*event),
             Event::LogEnded => {}
+        }
+        for (task, obstacle) in self.board.news() {
+            let text = self.style.bold(&format!("task {task} waits: {obstacle}"));
+            self.pending.push_str(&format!("{text}\n"));
         }
     }
 
@@ -180,8 +201,9 @@ impl Report {
 
     /// Takes the tree away and prints the summary.
     pub fn finish(&mut self) {
-        if let Some(screen) = &mut self.screen {
-            let _ = screen.draw(&std::mem::take(&mut self.pending), &[]);
+        self.clear();
+        if let Some(warnings) = &mut self.warnings {
+            warnings.say_rest();
         }
         let last: LastLines = self
             .last
@@ -190,6 +212,13 @@ impl Report {
             .collect();
         let views = self.board.views(self.start.elapsed());
         self.print(&summary::render(&views, &last, self.style));
+    }
+
+    /// Takes the tree away.
+    fn clear(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            let _ = screen.draw(&std::mem::take(&mut self.pending), &[]);
+        }
     }
 
     /// A line of our own, such as "cancelling".
@@ -204,5 +233,12 @@ impl Report {
             Destination::Stdout => crate::terminal::print(text),
             Destination::Stderr => crate::terminal::print_error(text),
         }
+    }
+}
+
+async fn next_warning(warnings: &mut Option<Warnings>) -> Degraded {
+    match warnings {
+        Some(warnings) => warnings.next().await,
+        None => std::future::pending().await,
     }
 }

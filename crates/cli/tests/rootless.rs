@@ -1,4 +1,5 @@
-//! `tektite run` without root: what it can do, what it says it cannot, and that nothing stays behind however it ends.
+//! `tektite run` and `tektite up` without root: what they can do, what they say they cannot, and that nothing stays behind
+//! however they end.
 
 mod support;
 
@@ -6,11 +7,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use support::{BINARY, eventually, has, root, skip, text};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /// A place where an ordinary user can run the binary, and the user.
 struct User {
@@ -52,7 +55,11 @@ impl User {
             .output()
             .expect("the binary starts");
         if probe.status.code() == Some(3) {
-            skip(test, String::from_utf8_lossy(&probe.stderr).trim());
+            let reason = format!(
+                "ordinary users cannot run containers here: {}",
+                unwrapped(&probe)
+            );
+            skip(test, &reason);
             return None;
         }
         Some(user)
@@ -68,7 +75,11 @@ impl User {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let program = self.path("tektite");
+        self.program(&self.path("tektite"), arguments)
+    }
+
+    /// Any program as this user.
+    fn program(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = match self.id {
             None => Command::new(program),
             Some((uid, gid)) => {
@@ -85,7 +96,7 @@ impl User {
             .args(arguments)
             .current_dir(self.place.path())
             .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("PATH", PATH)
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null());
@@ -196,7 +207,10 @@ fn what_the_kernel_does_not_permit_is_said_in_exactly_one_warning() {
         errors.contains("pods share this machine's network"),
         "{errors}"
     );
-    assert!(errors.contains("newuidmap"), "{errors}");
+    assert!(
+        errors.contains("every user inside containers is you"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -354,19 +368,29 @@ struct Account {
 
 impl Account {
     fn make(test: &str) -> Option<Self> {
-        let tools = ["useradd", "userdel", "newuidmap", "newgidmap", "setpriv"];
-        if !rustix::process::geteuid().is_root() || !tools.iter().all(|tool| has(tool)) {
-            skip(test, "only root, with useradd and newuidmap, can try it");
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let missing: Vec<&str> = ["useradd", "userdel", "setpriv"]
+            .into_iter()
+            .filter(|tool| !has(tool))
+            .collect();
+        if !rustix::process::geteuid().is_root() {
+            skip(test, "only root can make an account with subordinate ids");
             return None;
         }
-        let name = format!("tektite{}", std::process::id());
+        if !missing.is_empty() {
+            skip(test, &format!("this machine lacks {}", missing.join(", ")));
+            return None;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tektite{}-{number}", std::process::id());
         let made = Command::new("useradd")
             .args(["--no-create-home", "--add-subids-for-system", "--system"])
             .arg(&name)
             .output()
             .expect("useradd starts");
         if !made.status.success() {
-            skip(test, String::from_utf8_lossy(&made.stderr).trim());
+            let why = String::from_utf8_lossy(&made.stderr).into_owned();
+            skip(test, &format!("no account can be made: {why}"));
             return None;
         }
         let passwd = fs::read_to_string("/etc/passwd").expect("accounts");
@@ -380,6 +404,33 @@ impl Account {
             })
             .expect("the account");
         Some(Self { name, id })
+    }
+
+    /// The same, where the machine's tools map the subordinate ids.
+    fn mapped(test: &str) -> Option<Self> {
+        if !has("newuidmap") || !has("newgidmap") {
+            skip(test, "newuidmap or newgidmap is missing (Debian: uidmap)");
+            return None;
+        }
+        let account = Self::make(test)?;
+        // util-linux asks the same tools, so it tells whether they may do it here.
+        let (uid, gid) = account.id;
+        let mapped = Command::new("setpriv")
+            .arg(format!("--reuid={uid}"))
+            .arg(format!("--regid={gid}"))
+            .args(["--clear-groups", "--inh-caps=-all", "--"])
+            .args(["unshare", "--user", "--map-root-user", "--map-auto", "true"])
+            .output()
+            .expect("setpriv starts");
+        if !mapped.status.success() {
+            let why = String::from_utf8_lossy(&mapped.stderr).into_owned();
+            skip(
+                test,
+                &format!("no subordinate ids can be mapped here: {why}"),
+            );
+            return None;
+        }
+        Some(account)
     }
 }
 
@@ -395,7 +446,7 @@ impl Drop for Account {
 #[test]
 fn subordinate_ids_give_containers_their_users_and_leave_no_files_of_theirs() {
     const TEST: &str = "subordinate_ids_give_containers_their_users_and_leave_no_files_of_theirs";
-    let Some(account) = Account::make(TEST) else {
+    let Some(account) = Account::mapped(TEST) else {
         return;
     };
     let Some(user) = User::new(TEST, account.id) else {
@@ -409,7 +460,7 @@ fn subordinate_ids_give_containers_their_users_and_leave_no_files_of_theirs() {
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(out.contains("] 0") && out.contains("] 1234"), "{out}");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!errors.contains("newuidmap"), "{errors}");
+    assert!(!errors.contains("every user inside"), "{errors}");
     let other = task_run("id -u").replace(
         "image: host\n",
         "image: host\n      securityContext: {runAsUser: 1000}\n",
@@ -461,3 +512,148 @@ fn the_examples_run_as_an_ordinary_user() {
         user.assert_nothing_left();
     }
 }
+
+/// Tools that are there and refuse, as where their file capabilities are gone, leave what there is without them.
+#[test]
+fn tools_that_refuse_subordinate_ids_are_told_of_once_and_done_without() {
+    const TEST: &str = "tools_that_refuse_subordinate_ids_are_told_of_once_and_done_without";
+    let Some(account) = Account::make(TEST) else {
+        return;
+    };
+    let Some(user) = User::new(TEST, account.id) else {
+        return;
+    };
+    let tools = user.path("tools");
+    fs::create_dir(&tools).expect("made");
+    fs::set_permissions(&tools, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let refusing = "echo 'newuidmap: write to uid_map failed: Operation not permitted' >&2; exit 1";
+    for (users, groups, why) in [
+        (
+            refusing,
+            "exit 0",
+            "write to uid_map failed: Operation not permitted",
+        ),
+        ("exit 5", "exit 0", "newuidmap refused (exit status: 5)"),
+        ("exit 0", "exit 0", "newuidmap mapped nothing"),
+    ] {
+        for (name, script) in [("newuidmap", users), ("newgidmap", groups)] {
+            let tool = tools.join(name);
+            fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("written");
+            fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("permissions");
+        }
+        let manifest = user.file("alone.yaml", &task_run("id -u; touch /scratch/mine"));
+        let output = user
+            .command(&["run"])
+            .arg(manifest)
+            .env("PATH", format!("{}:{PATH}", tools.display()))
+            .output()
+            .expect("the binary starts");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let errors = unwrapped(&output);
+        assert_eq!(errors.matches("every user inside").count(), 1, "{errors}");
+        assert!(errors.contains(why), "{errors}");
+        user.assert_nothing_left();
+    }
+}
+
+/// K-250 to K-253: a durable cluster of an ordinary user, with files of other ids on its volumes.
+#[test]
+fn a_durable_cluster_of_an_ordinary_user_keeps_its_objects_and_removes_its_volumes() {
+    const TEST: &str =
+        "a_durable_cluster_of_an_ordinary_user_keeps_its_objects_and_removes_its_volumes";
+    if !has("kubectl") {
+        return skip(TEST, "kubectl is missing (Debian: kubernetes-client)");
+    }
+    let Some(account) = Account::mapped(TEST) else {
+        return;
+    };
+    let Some(user) = User::new(TEST, account.id) else {
+        return;
+    };
+    let data = user.path("work/data");
+    let tektite = |arguments: &[&str]| {
+        let output = user
+            .command(arguments)
+            .arg("--data-dir")
+            .arg(&data)
+            .output()
+            .expect("the binary starts");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        text(&output)
+    };
+    let kubectl = |arguments: &[&str]| {
+        let output = user
+            .program(Path::new("kubectl"), arguments)
+            .env("KUBECONFIG", data.join("kubeconfig"))
+            .output()
+            .expect("kubectl starts");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let volumes = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(data.join("volumes")).into_iter().flatten();
+        entries.flatten().map(|entry| entry.path()).collect()
+    };
+    tektite(&["up", "--detach"]);
+    let manifest = user.file("claim.yaml", CLAIMED);
+    kubectl(&["create", "-f", &manifest.to_string_lossy()]);
+    let succeeded = "--for=condition=Succeeded";
+    kubectl(&["wait", "taskrun/claimed", succeeded, "--timeout=60s"]);
+    let [volume] = &volumes()[..] else {
+        panic!("not one volume: {:?}", volumes());
+    };
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = fs::metadata(volume.join("closed"))
+        .expect("the step's")
+        .uid();
+    assert!(owner > account.id.0 && owner != 1234, "{owner}");
+    tektite(&["down"]);
+    tektite(&["up", "--detach"]);
+    let state = "jsonpath={.status.conditions[0].reason}";
+    let get = |kind: &str| kubectl(&["get", kind, "-o", "name"]);
+    assert_eq!(
+        kubectl(&["get", "taskrun", "claimed", "-o", state]),
+        "Succeeded"
+    );
+    assert_eq!(volumes().len(), 1);
+    kubectl(&["delete", "taskrun", "claimed"]);
+    eventually("the claim and its volume go with the run", PATIENCE, || {
+        (get("pvc") + &get("pv")).is_empty().then_some(())
+    });
+    assert_eq!(volumes(), Vec::<PathBuf>::new());
+    tektite(&["down"]);
+    let place = user.place.path().to_string_lossy().into_owned();
+    eventually("no process is left", PATIENCE, || {
+        support::processes_naming(&place).is_empty().then_some(())
+    });
+    // What is left is the user's own to remove.
+    let removed = user
+        .program(Path::new("rm"), &["-r", &data.to_string_lossy()])
+        .output()
+        .expect("rm starts");
+    assert!(removed.status.success(), "{}", text(&removed));
+    user.assert_nothing_left();
+}
+
+const CLAIMED: &str = r#"
+apiVersion: tekton.dev/v1
+kind: TaskRun
+metadata: {name: claimed}
+spec:
+  workspaces:
+  - name: w
+    volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}
+  taskSpec:
+    workspaces: [{name: w}]
+    steps:
+    - name: go
+      image: host
+      script: |
+        #!/bin/sh
+        set -e
+        cd $(workspaces.w.path)
+        mkdir closed
+        touch closed/file
+        chown 1234:1234 closed closed/file
+        chmod 700 closed
+"#;

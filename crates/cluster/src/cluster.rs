@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tektite_apiserver::{ApiServer, Identity, Options, Store};
-use tektite_node::{Disposition, Lifetime, Node, NodeOptions};
+use tektite_node::{Degraded, Disposition, Lifetime, Node, NodeOptions};
 use tektite_oci::ImageStore;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{Authority, AuthorityError, write_private};
 use crate::controllers;
+use crate::directories::Directories;
 use crate::images::StoreImages;
 use crate::kubeconfig::{dialable, kubeconfig};
 use crate::lock::{DirectoryLock, LockError};
@@ -75,6 +77,7 @@ pub struct Cluster {
     server: ApiServer,
     authority: Authority,
     node: Option<Node>,
+    directories: Directories,
     address: Option<SocketAddr>,
     kubeconfig: Option<PathBuf>,
     stop: CancellationToken,
@@ -148,6 +151,7 @@ impl Cluster {
             server,
             authority,
             node: None,
+            directories: Directories::default(),
             address: None,
             kubeconfig: None,
             stop,
@@ -158,7 +162,8 @@ impl Cluster {
             cluster.serve(address).await?;
         }
         let volumes = make(cluster.place.path().join("volumes"))?;
-        let tasks = controllers::start(cluster.client(), volumes, &cluster.stop).await;
+        let directories = cluster.directories.clone();
+        let tasks = controllers::start(cluster.client(), volumes, directories, &cluster.stop).await;
         cluster.tasks.extend(tasks);
         Ok(cluster)
     }
@@ -194,15 +199,24 @@ impl Cluster {
         Ok(())
     }
 
-    /// Begins to run pods, with images from `images`; without it they are left to somebody else.
+    /// Begins to run pods, with images from `images`; without it they are left to somebody else. `hears` is told, once
+    /// each, what the node finds this machine to lack; the log if nobody is to hear.
     ///
     /// # Errors
     /// If containers cannot be run.
-    pub fn start_node(&mut self, images: ImageStore) -> BoxFuture<'_, Result<(), StartError>> {
-        Box::pin(self.run_node(images))
+    pub fn start_node(
+        &mut self,
+        images: ImageStore,
+        hears: Option<UnboundedSender<Degraded>>,
+    ) -> BoxFuture<'_, Result<(), StartError>> {
+        Box::pin(self.run_node(images, hears))
     }
 
-    async fn run_node(&mut self, images: ImageStore) -> Result<(), StartError> {
+    async fn run_node(
+        &mut self,
+        images: ImageStore,
+        hears: Option<UnboundedSender<Degraded>>,
+    ) -> Result<(), StartError> {
         let directory = make(self.place.path().join("node"))?;
         let name = node_name();
         let mut options = NodeOptions::new(
@@ -211,6 +225,7 @@ impl Cluster {
             directory,
             Arc::new(StoreImages(images)),
         );
+        options.hears = hears;
         match &self.place {
             Place::Durable { directory, .. } => {
                 options.lifetime = Lifetime::Durable;
@@ -224,6 +239,7 @@ impl Cluster {
         }
         let node = Node::start(options).await?;
         self.server.set_kubelet(Arc::new(NodeLogs(node.clone())));
+        self.directories.entrust(node.clone());
         self.node = Some(node);
         Ok(())
     }

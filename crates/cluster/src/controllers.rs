@@ -7,6 +7,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::directories::Directories;
+
 mod claims;
 mod collector;
 mod feed;
@@ -20,6 +22,7 @@ mod stateful_sets;
 pub async fn start(
     client: kube::Client,
     volumes: PathBuf,
+    directories: Directories,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     if let Err(error) = claims::storage_class(&client).await {
@@ -27,7 +30,7 @@ pub async fn start(
     }
     let (seen, events) = mpsc::unbounded_channel();
     let work: [BoxFuture<'static, ()>; 4] = [
-        Box::pin(claims::run(client.clone(), volumes)),
+        Box::pin(claims::run(client.clone(), volumes, directories)),
         Box::pin(feed::run(client.clone(), seen)),
         Box::pin(collector::run(client.clone(), events)),
         Box::pin(stateful_sets::run(client)),

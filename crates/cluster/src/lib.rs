@@ -7,6 +7,7 @@
 mod authority;
 mod cluster;
 mod controllers;
+mod directories;
 mod images;
 mod kubeconfig;
 mod lock;

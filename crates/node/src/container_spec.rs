@@ -628,8 +628,11 @@ mod tests {
                 .expect("a spec")
                 .limits
         };
-        assert!(made(json!({})).is_none());
-        assert!(made(json!({"requests": {"cpu": "1", "memory": "1Gi"}})).is_none());
+        assert_eq!(made(json!({})), Limits::default());
+        assert_eq!(
+            made(json!({"requests": {"cpu": "1", "memory": "1Gi"}})),
+            Limits::default()
+        );
         assert_eq!(
             made(json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "100m"}})),
             Limits {

@@ -15,6 +15,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod container_spec;
+mod degraded;
 mod environment;
 mod images;
 mod launcher;
@@ -35,11 +36,14 @@ mod users;
 mod volume_files;
 mod volumes;
 
+pub use degraded::{Degraded, Lack};
 pub use images::{
     ImageConfig, ImageError, ImageRequest, Images, PullPolicy, ResolvedImage, RootFilesystem,
 };
 pub use launcher::{LAUNCH_ARGUMENT, launcher_main};
 pub use logs::{LogError, LogOptions, LogStream};
 pub use node::Node;
-pub use options::{Disposition, Lifetime, NetworkMode, NodeOptions, ServiceAddress, StartError};
+pub use options::{
+    Disposition, Lifetime, NetworkMode, NodeOptions, RemoveError, ServiceAddress, StartError,
+};
 pub use preflight::{Capabilities, Missing, preflight};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::degraded::{Degraded, Lack};
 use crate::launcher::Launcher;
 use crate::launcher::protocol::{Interface, Uplink};
 use crate::options::NetworkMode;
@@ -43,7 +44,7 @@ fn release(used: &Mutex<HashMap<u8, String>>, pod: &str) {
 /// What came of setting the network up.
 pub(crate) struct Started {
     pub network: Option<Network>,
-    pub warning: Option<String>,
+    pub warning: Option<Degraded>,
 }
 
 impl Network {
@@ -52,7 +53,10 @@ impl Network {
     pub async fn start(mode: NetworkMode, launcher: &Launcher, name: &str) -> Started {
         let shared = |why: &str| Started {
             network: None,
-            warning: Some(format!("pods share this machine's network: {why}")),
+            warning: Some(Degraded::new(
+                Lack::Network,
+                format!("pods share this machine's network: {why}"),
+            )),
         };
         if mode == NetworkMode::Host {
             return Started {
@@ -72,8 +76,11 @@ impl Network {
             (Some(why), NetworkMode::Auto) => {
                 return shared(&format!("the kernel does not translate addresses ({why})"));
             }
-            (Some(why), _) => Some(format!(
-                "pods do not reach beyond this machine: the kernel does not translate addresses ({why})"
+            (Some(why), _) => Some(Degraded::new(
+                Lack::Network,
+                format!(
+                    "pods do not reach beyond this machine: the kernel does not translate addresses ({why})"
+                ),
             )),
         };
         let network = Self {

@@ -23,7 +23,7 @@ use crate::log_files::LogWatch;
 use crate::logs::{self, LogError, LogOptions, LogStream};
 use crate::memory;
 use crate::network::Network;
-use crate::options::{Disposition, Lifetime, NodeOptions, StartError};
+use crate::options::{Disposition, Lifetime, NodeOptions, RemoveError, StartError};
 use crate::pod::worker::{End, Event, Sender, Worker, delete_now};
 use crate::shared::{Layout, Parts, Shared, parse_container_id};
 
@@ -126,6 +126,7 @@ impl Node {
             layout,
             network,
             logs,
+            hears: options.hears.clone(),
         }));
         for warning in warnings.iter().chain(&network_warning) {
             shared.warn_once(warning);
@@ -160,6 +161,18 @@ impl Node {
     /// Whether pods share this machine's network instead of having their own.
     pub fn shares_network(&self) -> bool {
         self.inner.shared.network.is_none()
+    }
+
+    /// Removes directories of ended pods' volumes, whose files may belong to other ids than this process'.
+    ///
+    /// # Errors
+    /// If some of it stays.
+    pub async fn remove(&self, directories: Vec<PathBuf>) -> Result<(), RemoveError> {
+        self.inner
+            .shared
+            .remove(directories)
+            .await
+            .map_err(RemoveError)
     }
 
     /// The log of one container; with `follow` it ends when that instance of the container ends (K-328).
@@ -454,7 +467,7 @@ impl Registry {
             if has_sandbox {
                 shared.remove_sandbox(&uid).await;
             }
-            shared.remove(left).await;
+            shared.clear_away(left).await;
         });
     }
 
@@ -482,7 +495,7 @@ impl Registry {
             self.shared.layout.pod_memory(uid),
         );
         let shared = self.shared.clone();
-        tokio::spawn(async move { shared.remove(vec![pod, memory]).await });
+        tokio::spawn(async move { shared.clear_away(vec![pod, memory]).await });
     }
 
     /// After a full list: whatever is here and not in the API goes.

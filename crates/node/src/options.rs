@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::degraded::Degraded;
 use crate::images::Images;
 
 /// How to start a node.
@@ -28,6 +31,8 @@ pub struct NodeOptions {
     pub scrap: Vec<PathBuf>,
     /// Directories besides `data_dir` that containers of the image `host` see empty, such as the store of the API.
     pub hidden: Vec<PathBuf>,
+    /// Who hears, once each, of what the node finds this machine to lack; the log if nobody.
+    pub hears: Option<UnboundedSender<Degraded>>,
 }
 
 impl NodeOptions {
@@ -49,6 +54,7 @@ impl NodeOptions {
             launcher: None,
             scrap: Vec::new(),
             hidden: Vec::new(),
+            hears: None,
         }
     }
 }
@@ -109,3 +115,8 @@ pub enum StartError {
     #[error("cannot register the node: {0}")]
     Register(#[source] kube::Error),
 }
+
+/// Why directories were not removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RemoveError(pub(crate) String);

@@ -3,15 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use crate::launcher::{Mapping, mapping};
+use crate::degraded::{Degraded, Lack};
+use crate::launcher::{SINGLE_USER, limits_not_kept, single_user};
 
 /// What the machine permits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Whether this process is root (else containers run in a user namespace).
     pub root: bool,
-    /// What will not work as usual, each a sentence for one warning.
-    pub degraded: Vec<String>,
+    /// What will not work as usual.
+    pub degraded: Vec<Degraded>,
 }
 
 /// Why the machine cannot run containers at all.
@@ -38,7 +39,10 @@ struct Machine {
     confined: bool,
     /// Whether this process sees a root other than its mount namespace's: there no user namespace can be made.
     chroot: bool,
-    mapping: Mapping,
+    /// Why containers will have one user only, if they will.
+    single_user: Option<String>,
+    /// What of limits will not be kept, and why.
+    limits_not_kept: Option<String>,
 }
 
 /// Names in `/proc/self/ns`, and in `/proc/sys/user`.
@@ -73,7 +77,8 @@ pub fn preflight() -> Result<Capabilities, Missing> {
             "1",
         ) && read("/proc/self/attr/current").trim() == "unconfined",
         chroot: chroot(&read("/proc/self/mountinfo")),
-        mapping: if root { Mapping::Tools } else { mapping() },
+        single_user: (!root).then(single_user).flatten(),
+        limits_not_kept: (!root).then(|| limits_not_kept(root)).flatten(),
     })
 }
 
@@ -153,14 +158,20 @@ fn judge(machine: &Machine) -> Result<Capabilities, Missing> {
     }
     let mut degraded = Vec::new();
     if !machine.root {
-        if machine.mapping == Mapping::Single {
-            degraded.push(
-                "every user inside them is you, since newuidmap or your range in /etc/subuid and /etc/subgid is missing: runAsUser, runAsGroup and fsGroup are ignored"
-                    .to_string(),
-            );
+        if let Some(why) = &machine.single_user {
+            degraded.push(Degraded::new(
+                Lack::Users,
+                format!("{SINGLE_USER}, since {why}"),
+            ));
         }
-        degraded.push("pods share this machine's network".to_string());
-        degraded.push("limits on memory and CPU are not kept".to_string());
+        degraded.push(Degraded::new(
+            Lack::Network,
+            "pods share this machine's network",
+        ));
+        // Root hears of it when a container wants limits.
+        if let Some(text) = &machine.limits_not_kept {
+            degraded.push(Degraded::new(Lack::Limits, text));
+        }
     }
     Ok(Capabilities {
         root: machine.root,
@@ -182,7 +193,8 @@ mod tests {
             clone_forbidden: false,
             confined: false,
             chroot: false,
-            mapping: Mapping::Tools,
+            single_user: None,
+            limits_not_kept: None,
         }
     }
 
@@ -247,15 +259,18 @@ mod tests {
 
     #[test]
     fn only_what_this_user_really_lacks_is_called_degraded() {
-        let degraded = |machine: &Machine| judge(machine).expect("containers run").degraded;
-        assert!(degraded(&root()).is_empty());
-        let single = Machine {
-            mapping: Mapping::Single,
+        let lacks = |machine: &Machine| -> Vec<Lack> {
+            let degraded = judge(machine).expect("containers run").degraded;
+            degraded.into_iter().map(|one| one.lack).collect()
+        };
+        assert_eq!(lacks(&root()), []);
+        assert_eq!(lacks(&user()), [Lack::Network]);
+        let poor = Machine {
+            single_user: Some("newuidmap is missing".into()),
+            limits_not_kept: Some("limits on CPU are not kept".into()),
             ..user()
         };
-        let about_users = |list: Vec<String>| list.iter().any(|one| one.contains("newuidmap"));
-        assert!(about_users(degraded(&single)));
-        assert!(!about_users(degraded(&user())));
+        assert_eq!(lacks(&poor), [Lack::Users, Lack::Network, Lack::Limits]);
     }
 
     #[test]

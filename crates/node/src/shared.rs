@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::degraded::{Degraded, Lack};
 use crate::environment::Facts;
 use crate::images::Images;
 use crate::launcher::Launcher;
@@ -24,7 +27,8 @@ pub(crate) struct Shared {
     /// Networks of their own for pods; `None` for the host's.
     pub network: Option<Network>,
     pub logs: LogWatch,
-    warned: Mutex<HashSet<String>>,
+    warned: Mutex<HashSet<Lack>>,
+    hears: Option<UnboundedSender<Degraded>>,
 }
 
 /// What [`Shared::new`] needs.
@@ -37,6 +41,8 @@ pub(crate) struct Parts {
     pub facts: Facts,
     pub network: Option<Network>,
     pub logs: LogWatch,
+    /// Who hears of what this machine lacks; the log if nobody.
+    pub hears: Option<UnboundedSender<Degraded>>,
 }
 
 impl Shared {
@@ -56,6 +62,7 @@ impl Shared {
             network: parts.network,
             logs: parts.logs,
             warned: Mutex::default(),
+            hears: parts.hears,
         }
     }
 
@@ -84,33 +91,50 @@ impl Shared {
         }
     }
 
+    /// Removes what an ended pod leaves; what stays is only worth a line in the log.
+    pub async fn clear_away(&self, paths: Vec<PathBuf>) {
+        if let Err(error) = self.remove(paths).await {
+            tracing::warn!(%error, "cannot remove an ended pod's files");
+        }
+    }
+
     /// Removes directories of ended pods.
-    pub async fn remove(&self, paths: Vec<PathBuf>) {
+    ///
+    /// # Errors
+    /// What stays, or why nobody could be asked.
+    pub async fn remove(&self, paths: Vec<PathBuf>) -> Result<(), String> {
         let launcher = self.launcher();
         if launcher.greeting().rootless {
             // Steps may have made files of other ids, or directories nobody may enter.
-            if let Err(error) = launcher.remove(paths).await {
-                tracing::warn!(%error, "cannot remove an ended pod's files");
-            }
-            return;
+            return launcher
+                .remove(paths)
+                .await
+                .map_err(|failure| failure.message);
         }
         let removed = tokio::task::spawn_blocking(move || {
-            for path in &paths {
-                remove_all(path);
+            let left: Vec<_> = paths.iter().filter(|path| !remove_all(path)).collect();
+            match left.first() {
+                None => Ok(()),
+                Some(path) => Err(format!("cannot remove {}", path.display())),
             }
         });
-        let _ = removed.await;
+        removed.await.map_err(|error| error.to_string())?
     }
 
-    /// Says something about this machine once.
-    pub fn warn_once(&self, warning: &str) {
-        if self
+    /// Says once what this machine lacks.
+    pub fn warn_once(&self, degraded: &Degraded) {
+        let news = self
             .warned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(warning.to_string())
-        {
-            tracing::warn!("{warning}");
+            .insert(degraded.lack);
+        if !news {
+            return;
+        }
+        match &self.hears {
+            // Who does not listen any more does not want to know.
+            Some(hears) => drop(hears.send(degraded.clone())),
+            None => tracing::warn!("{}", degraded.text),
         }
     }
 }

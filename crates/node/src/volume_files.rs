@@ -49,7 +49,6 @@ pub(crate) fn remove_all(path: &Path) -> bool {
             _ => return true,
         }
     }
-    tracing::warn!(path = %path.display(), "cannot remove a directory of an ended pod");
     false
 }
 

@@ -18,10 +18,8 @@ use std::future::Future;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::{Arguments, Command};
-use crate::diagnostic::{self, Diagnostic};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::logging;
-use crate::terminal::{Terminal, print_error};
 
 /// Does what the arguments say.
 pub fn dispatch(arguments: Arguments) -> Outcome {
@@ -94,16 +92,5 @@ fn run_on(builder: &mut tokio::runtime::Builder, work: impl Future<Output = Outc
     match builder.enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => Err(Failure::new(Exit::Failed, format!("cannot start: {error}"))),
-    }
-}
-
-/// One warning for everything that the kernel does not permit.
-pub(crate) fn warn(degraded: &[String]) {
-    if !degraded.is_empty() {
-        let warning = Diagnostic::warning(format!(
-            "containers are restricted here: {}",
-            degraded.join("; ")
-        ));
-        print_error(&diagnostic::render(&[warning], Terminal::stderr().look()));
     }
 }

@@ -24,6 +24,7 @@ use crate::report::{Destination, Report};
 use crate::start::{self, Start};
 use crate::terminal::{Terminal, print, print_error};
 use crate::view::{Root, RootKind, State};
+use crate::warnings::Warnings;
 
 /// How long runs may take to end after an interrupt.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(15);
@@ -97,7 +98,7 @@ pub async fn run(arguments: &arguments::Run, plan: Plan) -> Outcome {
             connected = connected => connected?,
             () = stop.next() => return Ok(Exit::Interrupted),
         };
-        return on_cluster(arguments, &plan, &connection, &mut stop).await;
+        return on_cluster(arguments, &plan, &connection, None, &mut stop).await;
     }
     let wanted = arguments
         .target
@@ -109,13 +110,14 @@ pub async fn run(arguments: &arguments::Run, plan: Plan) -> Outcome {
         namespace,
         image_maps: plan.image_maps.clone(),
     };
-    let local = tokio::select! {
+    let mut local = tokio::select! {
         local = Local::private(options) => local?,
         () = stop.next() => return Ok(Exit::Interrupted),
     };
     let connection = local.connection().clone();
+    let warnings = local.take_warnings();
     let outcome = match namespaces(&connection, &plan.documents).await {
-        Ok(()) => on_cluster(arguments, &plan, &connection, &mut stop).await,
+        Ok(()) => on_cluster(arguments, &plan, &connection, warnings, &mut stop).await,
         Err(failure) => Err(failure),
     };
     local.stop().await;
@@ -156,6 +158,7 @@ async fn on_cluster(
     arguments: &arguments::Run,
     plan: &Plan,
     connection: &Connection,
+    warnings: Option<Warnings>,
     stop: &mut StopRequests,
 ) -> Outcome {
     let roots = tokio::select! {
@@ -168,7 +171,7 @@ async fn on_cluster(
     } else {
         Destination::Stdout
     };
-    let mut report = Report::new(roots.clone(), destination, true);
+    let mut report = Report::new(roots.clone(), destination, true).with_warnings(warnings);
     let interrupted = tokio::select! {
         () = report.until_done(&mut follower) => false,
         () = stop.next() => true,

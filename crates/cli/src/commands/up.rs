@@ -11,6 +11,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::local::{DurableOptions, Local};
 use crate::terminal::print;
 use crate::up_record::UpRecord;
+use crate::warnings;
 
 /// How the line begins that says that the cluster is ready.
 const READY: &str = "tektite is ready";
@@ -32,7 +33,14 @@ pub async fn run(arguments: &Up) -> Outcome {
         node: !arguments.no_node,
         controller: !arguments.no_controller,
     };
-    let local = Local::durable(options).await?;
+    let mut local = Local::durable(options).await?;
+    if let Some(mut found) = local.take_warnings() {
+        tokio::spawn(async move {
+            loop {
+                warnings::say(&[found.next().await]);
+            }
+        });
+    }
     let server = local.server();
     UpRecord::write(&directory, &server).map_err(|error| {
         Failure::new(

@@ -1,58 +1,80 @@
-//! What to do about a failure, from Tekton's reason, the message and the exit code.
+//! What to do about a failure, from what became of the task, Tekton's reason and what its pod lacks.
 
-use super::{State, StepView, TaskView};
+use super::{Fate, RunView, TaskView};
 
-/// One sentence of advice for a task that failed; `None` where the log must speak for itself.
+/// One sentence of advice for a task that did not succeed; `None` where the log must speak for itself.
 pub fn advice(task: &TaskView) -> Option<String> {
-    let step = task.failed_step();
-    by_step(step, &task.message)
-        .or_else(|| by_reason(&task.reason, &task.message))
-        .map(str::to_owned)
+    if let Some(lacking) = &task.lacking {
+        return Some(lacking.to_string());
+    }
+    match Fate::of(task) {
+        Fate::NoImage(step) => {
+            let image = step
+                .filter(|step| !step.image.is_empty())
+                .map_or("its name and tag".to_owned(), |step| {
+                    format!("the name and tag `{}`", step.image)
+                });
+            Some(format!(
+                "check {image}, load the image with `tektite image load`, or map it to another in images.yaml"
+            ))
+        }
+        Fate::OutOfMemory(_) => Some(
+            "raise `computeResources.limits.memory` of the step, or make it use less".to_owned(),
+        ),
+        Fate::OutOfTime(_) => Some(match &task.obstacle {
+            Some(_) => "see to what it waited for".to_owned(),
+            None => "raise the run's `timeout`, or find out from its log what the step waited for"
+                .to_owned(),
+        }),
+        Fate::StepOutOfTime(_) => Some(
+            "raise the step's `timeout`, or find out from its log what it waited for".to_owned(),
+        ),
+        Fate::Exit(_, code) => by_exit_code(code).map(str::to_owned),
+        Fate::NotStarted(_) => Some(by_obstacle(task)),
+        Fate::Other => by_reason(&task.reason).map(str::to_owned),
+    }
 }
 
-fn by_step(step: Option<&StepView>, message: &str) -> Option<&'static str> {
-    let step = step.filter(|step| step.state == State::Failed)?;
-    if step.reason == "OOMKilled" || message.contains("OOMKilled") {
-        return Some(
-            "the step ran out of memory: raise `computeResources.limits.memory` of the step, or make it use less",
-        );
-    }
-    match step.exit_code? {
-        126 => Some(
-            "exit code 126: the command exists but cannot be executed; check its mode and its #! line",
-        ),
-        127 => Some(
-            "exit code 127: a command was not found in the step's image; check the image and PATH",
-        ),
-        137 => Some(
-            "exit code 137: the step was killed, often for memory; check `computeResources.limits.memory`",
-        ),
-        _ => None,
+/// Advice for a run no task of which has failed.
+pub fn run_advice(run: &RunView) -> Option<&'static str> {
+    by_reason(&run.reason)
+}
+
+fn by_obstacle(task: &TaskView) -> String {
+    let refused =
+        "the pod was refused: the message says which part of the task or pod template to change";
+    match (&task.obstacle, task.reason.as_str()) {
+        (None, "PodCreationFailed") => refused.to_owned(),
+        _ => "change what the message names: the step's `env`, `securityContext` or `volumeMounts`"
+            .to_owned(),
     }
 }
 
-fn by_reason(reason: &str, message: &str) -> Option<&'static str> {
+fn by_exit_code(code: i32) -> Option<&'static str> {
+    Some(match code {
+        126 => {
+            "exit code 126: the command exists but cannot be executed; check its mode and its #! line"
+        }
+        127 => {
+            "exit code 127: a command was not found in the step's image; check the image and PATH"
+        }
+        134 => "exit code 134: its program gave up by itself (SIGABRT); its log says why",
+        137 => {
+            "exit code 137: the step was killed, often for memory; check `computeResources.limits.memory`"
+        }
+        139 => "exit code 139: its program crashed (SIGSEGV)",
+        143 => "exit code 143: something ended the step with SIGTERM",
+        _ => return None,
+    })
+}
+
+fn by_reason(reason: &str) -> Option<&'static str> {
     Some(match reason {
-        "TaskRunImagePullFailed" => {
-            "the image could not be had: check its name and tag, load it with `tektite image load`, or map it to another \
-             in images.yaml"
+        "PipelineRunTimeout" | "PipelineRunTimeoutRunningFinally" => {
+            "raise `timeouts` of the run, or find out what the tasks that were cancelled waited for"
         }
-        "CreateContainerConfigError" if message.contains("secret") => {
-            "create the Secret it names in this namespace, or add it to the manifests"
-        }
-        "CreateContainerConfigError" if message.contains("configmap") => {
-            "create the ConfigMap it names in this namespace, or add it to the manifests"
-        }
-        "CreateContainerConfigError" => {
-            "check the Secrets and ConfigMaps that the step's environment refers to"
-        }
-        "TaskRunTimeout" | "PipelineRunTimeout" => {
-            "raise `timeout` (or `timeouts`), or find out what it waited for"
-        }
-        "StepOOM" | "SidecarOOM" | "InitContainerOOM" => "raise `computeResources.limits.memory`",
-        "PodCreationFailed" => {
-            "the pod was refused: the message says which part of the task or pod template to change"
-        }
+        "SidecarOOM" => "raise `computeResources.limits.memory` of the sidecar",
+        "InitContainerOOM" => "raise `computeResources.limits.memory`",
         "TaskRunResultLargerThanAllowedLimit" => {
             "write less into results (4 KiB for all of a task), or set `results-from: sidecar-logs` in feature-flags"
         }
@@ -75,6 +97,7 @@ fn by_reason(reason: &str, message: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::{State, StepView};
 
     #[test]
     fn every_common_failure_has_its_advice() {
@@ -84,6 +107,8 @@ mod tests {
             elapsed: None,
             reason: reason.to_owned(),
             message: message.to_owned(),
+            obstacle: None,
+            lacking: None,
             retries: 0,
             taken_over: "",
             steps: step
@@ -92,19 +117,38 @@ mod tests {
                     state: State::Failed,
                     exit_code: Some(code),
                     reason: reason.to_owned(),
+                    image: "registry/tool:1".to_owned(),
+                    obstacle: None,
                 })
                 .into_iter()
                 .collect(),
         };
         let cases = [
+            (
+                task("TaskRunImagePullFailed", "the step \"s\" in", Some((1, ""))),
+                "`registry/tool:1`",
+            ),
             (task("TaskRunImagePullFailed", "", None), "image load"),
             (
-                task("CreateContainerConfigError", "secret \"x\" not found", None),
-                "create the Secret",
+                task("CreateContainerConfigError", "", None),
+                "securityContext",
             ),
-            (task("TaskRunTimeout", "", Some((1, ""))), "timeout"),
-            (task("Failed", "", Some((137, "OOMKilled"))), "memory"),
+            (task("PodCreationFailed", "", None), "refused"),
+            (
+                task("TaskRunTimeout", "", Some((1, ""))),
+                "the run's `timeout`",
+            ),
+            (
+                task("Failed", "", Some((1, "TimeoutExceeded"))),
+                "the step's `timeout`",
+            ),
+            (task("StepOOM", "", Some((137, ""))), "limits.memory"),
+            (
+                task("Failed", "", Some((137, "OOMKilled"))),
+                "limits.memory",
+            ),
             (task("Failed", "", Some((127, "Error"))), "not found"),
+            (task("ParameterMissing", "", None), "params"),
         ];
         for (task, part) in cases {
             let advice = advice(&task).unwrap_or_default();

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tektite_api::names::label;
-use tektite_api::v1::{
-    Condition, ParamValue, PipelineRun, PipelineTask, StepState, TaskRun, TaskRunStatus,
-};
+use tektite_api::v1::{Condition, ParamValue, PipelineRun, PipelineTask, TaskRun};
 use tektite_engine::annotations;
 use tektite_engine::pipelinerun::concurrency::QUEUED;
 
-use super::{RunView, State, StepView, TaskView};
+use super::obstacles::Obstacles;
+use super::step::steps;
+use super::{Lacking, RunView, State, TaskView};
 
 /// The kind of a run that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +58,7 @@ pub struct Board {
     pipelines: BTreeMap<String, Seen<PipelineRun>>,
     tasks: BTreeMap<String, Seen<TaskRun>>,
     deleted: BTreeSet<String>,
+    obstacles: Obstacles,
 }
 
 impl Board {
@@ -67,6 +69,7 @@ impl Board {
             pipelines: BTreeMap::new(),
             tasks: BTreeMap::new(),
             deleted: BTreeSet::new(),
+            obstacles: Obstacles::default(),
         }
     }
 
@@ -82,6 +85,28 @@ impl Board {
         let name = run.metadata.name.clone().unwrap_or_default();
         let (begun, done) = (run.status.start_time.is_some(), run.is_done());
         record(&mut self.tasks, name, run, begun, done, now);
+    }
+
+    /// Takes in an event about a pod.
+    pub fn hear(&mut self, event: Event) {
+        self.obstacles.hear(event);
+    }
+
+    /// What has newly become known to keep pods from starting, by task.
+    pub fn news(&mut self) -> Vec<(String, String)> {
+        let mut news = Vec::new();
+        for seen in self.tasks.values().filter(|seen| !seen.object.is_done()) {
+            let run = &seen.object;
+            let name = run.metadata.name.clone().unwrap_or_default();
+            let messages = self.obstacles.news(run);
+            news.extend(messages.into_iter().map(|message| {
+                let lacking = Lacking::read(&message, run).map(|lacking| lacking.to_string());
+                (name.clone(), lacking.unwrap_or(message))
+            }));
+        }
+        news.into_iter()
+            .map(|(name, text)| (self.label(&name), text))
+            .collect()
     }
 
     /// Whether all followed runs have ended.
@@ -358,6 +383,16 @@ impl Board {
         };
         let status = &seen.object.status;
         let condition = Condition::succeeded(&status.conditions);
+        let steps = steps(status);
+        let message = condition
+            .map(|condition| condition.message.clone())
+            .unwrap_or_default();
+        let of_step = steps.iter().find_map(|step| step.obstacle.as_deref());
+        let obstacle = of_step.or_else(|| self.obstacles.of(&seen.object));
+        let lacking = [obstacle, Some(message.as_str())]
+            .into_iter()
+            .flatten()
+            .find_map(|text| Lacking::read(text, &seen.object));
         TaskView {
             label: self.label(name),
             state: condition.map_or(State::Waiting, state),
@@ -365,12 +400,12 @@ impl Board {
             reason: condition
                 .map(|condition| condition.reason.clone())
                 .unwrap_or_default(),
-            message: condition
-                .map(|condition| condition.message.clone())
-                .unwrap_or_default(),
+            obstacle: obstacle.map(str::to_owned),
+            lacking,
+            message,
             retries: status.retries_status.len(),
             taken_over: "",
-            steps: steps(status),
+            steps,
         }
     }
 }
@@ -458,43 +493,11 @@ fn empty(label: String) -> TaskView {
         elapsed: None,
         reason: String::new(),
         message: String::new(),
+        obstacle: None,
+        lacking: None,
         retries: 0,
         taken_over: "",
         steps: Vec::new(),
-    }
-}
-
-fn steps(status: &TaskRunStatus) -> Vec<StepView> {
-    status.steps.iter().map(step).collect()
-}
-
-fn step(step: &StepState) -> StepView {
-    let ended = step.terminated.as_ref();
-    let state = match (ended, &step.running) {
-        (Some(ended), _) if step.termination_reason == "Skipped" && ended.exit_code != 0 => {
-            State::Skipped
-        }
-        (Some(ended), _) if ended.exit_code == 0 => State::Succeeded,
-        (Some(_), _) if step.termination_reason == "Continued" => State::Succeeded,
-        (Some(_), _) => State::Failed,
-        (None, Some(_)) => State::Running,
-        (None, None) => State::Waiting,
-    };
-    let container = step
-        .container
-        .strip_prefix("step-")
-        .unwrap_or(&step.container);
-    StepView {
-        name: if step.name.is_empty() {
-            container.to_owned()
-        } else {
-            step.name.clone()
-        },
-        state,
-        exit_code: ended.map(|ended| ended.exit_code),
-        reason: ended
-            .and_then(|ended| ended.reason.clone())
-            .unwrap_or_default(),
     }
 }
 

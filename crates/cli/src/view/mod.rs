@@ -2,13 +2,19 @@
 
 mod advice;
 mod board;
+mod fate;
+mod lacking;
+mod obstacles;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-pub use advice::advice;
+pub use advice::{advice, run_advice};
 pub use board::{Board, Root, RootKind};
+pub use fate::Fate;
+pub use lacking::Lacking;
 
 /// How far something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +81,10 @@ pub struct TaskView {
     pub reason: String,
     /// Message of its condition.
     pub message: String,
+    /// Why its pod does not start, in the node's words.
+    pub obstacle: Option<String>,
+    /// The object or key whose absence is to blame.
+    pub lacking: Option<Lacking>,
     /// How often it was tried again.
     pub retries: usize,
     /// How its outcome came from another run: `inherited` or `cached`. Empty if it ran in this one.
@@ -92,16 +102,15 @@ pub struct StepView {
     pub state: State,
     /// Its exit code, once it has ended.
     pub exit_code: Option<i32>,
-    /// Why it ended, as the container says.
+    /// Why it ended, as the container says, or whoever ended it.
     pub reason: String,
+    /// Its image, as the task names it.
+    pub image: String,
+    /// Why it does not start, in the node's words.
+    pub obstacle: Option<String>,
 }
 
 impl TaskView {
-    /// The step at which the task failed.
-    pub fn failed_step(&self) -> Option<&StepView> {
-        self.steps.iter().find(|step| step.state == State::Failed)
-    }
-
     /// The step that runs now.
     pub fn running_step(&self) -> Option<&StepView> {
         self.steps.iter().find(|step| step.state == State::Running)

@@ -14,8 +14,10 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Says that a test could not run, past the harness's capture, where the closing count finds it.
+/// Says that a test could not run, past the harness's capture, where the closing count finds it. The reason is a clause
+/// in one line.
 pub fn skip(test: &str, reason: &str) {
+    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::directories::Directories;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -23,8 +25,12 @@ const PREFIX: &str = "pvc-";
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// Works until it is dropped. `volumes` is the directory of all volumes.
-pub async fn run(client: kube::Client, volumes: PathBuf) {
-    let provisioner = Provisioner { client, volumes };
+pub async fn run(client: kube::Client, volumes: PathBuf, directories: Directories) {
+    let provisioner = Provisioner {
+        client,
+        volumes,
+        directories,
+    };
     let claims: Api<PersistentVolumeClaim> = Api::all(provisioner.client.clone());
     let pods: Api<PartialObjectMeta<Pod>> = Api::all(provisioner.client.clone());
     let mut claim_events = watcher::watcher(claims, watcher::Config::default()).boxed();
@@ -84,6 +90,7 @@ pub async fn storage_class(client: &kube::Client) -> kube::Result<()> {
 struct Provisioner {
     client: kube::Client,
     volumes: PathBuf,
+    directories: Directories,
 }
 
 impl Provisioner {
@@ -237,14 +244,18 @@ impl Provisioner {
         }
     }
 
+    async fn remove_files(&self, volume: &str, directory: PathBuf) {
+        if let Err(error) = self.directories.remove(directory).await {
+            tracing::warn!(%error, volume, "the files of a deleted volume stay");
+        }
+    }
+
     async fn reclaim_volume(&self, volume: &str) {
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
         let found = match volumes.get_opt(volume).await {
             Ok(Some(found)) => found,
             Ok(None) if volume.starts_with(PREFIX) => {
-                let directory = self.volumes.join(volume);
-                let _ = tokio::task::spawn_blocking(move || fs::remove_dir_all(directory)).await;
-                return;
+                return self.remove_files(volume, self.volumes.join(volume)).await;
             }
             Ok(None) => return,
             Err(error) => return tracing::warn!(%error, volume, "reclaiming"),
@@ -264,7 +275,7 @@ impl Provisioner {
             .host_path
             .is_some_and(|path| Path::new(&path.path) == directory)
         {
-            let _ = tokio::task::spawn_blocking(move || fs::remove_dir_all(directory)).await;
+            self.remove_files(volume, directory).await;
         }
         // Its claim is gone, so nothing is left to protect it for, and its data went first.
         let unprotected = json!({"metadata": {"finalizers": null}});

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::hierarchy::{Hierarchy, LEAF};
 use super::protocol::Limits;
 
 /// The hierarchies of this machine, held open, because the launcher hides `/sys/fs/cgroup` from libcontainer.
@@ -13,6 +14,8 @@ pub(super) struct Hierarchies {
     unified: bool,
     /// Name of the directory all containers of this launcher live in.
     parent: String,
+    /// What of limits will not be kept, and why.
+    not_kept: Option<String>,
 }
 
 /// The cgroup of one container.
@@ -24,93 +27,124 @@ pub(super) struct Group {
 }
 
 impl Hierarchies {
-    /// Opens what is mounted at `/sys/fs/cgroup`. The descriptors stay open as long as the process lives, so the paths
-    /// kept here go through `/proc/self/fd`.
-    pub fn open(parent: String) -> Self {
-        let root = Path::new("/sys/fs/cgroup");
-        let unified = root.join("cgroup.controllers").exists();
-        let hold = |path: PathBuf| -> Option<PathBuf> {
-            use nix::fcntl::{OFlag, open};
-            use std::os::fd::IntoRawFd;
-            let descriptor = open(
-                &path,
-                OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-                nix::sys::stat::Mode::empty(),
-            )
-            .ok()?;
-            Some(PathBuf::from(format!(
-                "/proc/self/fd/{}",
-                descriptor.into_raw_fd()
-            )))
-        };
-        if unified {
-            let held = hold(root.to_path_buf());
-            return Self {
-                memory: held.clone(),
-                cpu: held,
-                unified,
-                parent,
-            };
-        }
-        let own = |name: &str| {
-            root.join(name)
-                .join("cgroup.procs")
-                .exists()
-                .then(|| root.join(name))
+    /// Opens what was chosen. The descriptors stay open as long as the process lives, so the paths kept here go through
+    /// `/proc/self/fd`.
+    pub fn open(hierarchy: Hierarchy, parent: String) -> Self {
+        let not_kept = hierarchy.not_kept();
+        let (memory, cpu, unified) = match hierarchy {
+            Hierarchy::Legacy { memory, cpu } => (memory, cpu, false),
+            Hierarchy::Unified {
+                base,
+                memory,
+                cpu,
+                make_way,
+            } => {
+                if make_way && let Err(error) = make_room(&base) {
+                    let why = format!(
+                        "limits on memory and CPU are not kept: cannot leave the cgroup {}: {error}",
+                        base.display()
+                    );
+                    return Self::none(parent, Some(why));
+                }
+                let own = base.join(&parent);
+                let mut wanted = vec![(memory, "+memory"), (cpu, "+cpu")];
+                wanted.retain(|(has, _)| *has);
+                let enable = |directory: &Path| {
+                    for (_, controller) in &wanted {
+                        // Already on where somebody else decides; the limit's own write tells.
+                        let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
+                    }
+                };
+                enable(&base);
+                if let Err(error) = fs::create_dir_all(&own) {
+                    let why = format!(
+                        "limits on memory and CPU are not kept: cannot make {}: {error}",
+                        own.display()
+                    );
+                    return Self::none(parent, Some(why));
+                }
+                enable(&own);
+                let base = Some(base);
+                (base.clone().filter(|_| memory), base.filter(|_| cpu), true)
+            }
+            Hierarchy::Nowhere(_) => (None, None, false),
         };
         Self {
-            memory: own("memory").and_then(hold),
-            cpu: own("cpu").or_else(|| own("cpu,cpuacct")).and_then(hold),
+            memory: memory.and_then(hold),
+            cpu: cpu.and_then(hold),
             unified,
             parent,
+            not_kept,
         }
     }
 
-    /// Makes the cgroup of a container and applies its limits; `None` if it has none.
-    pub fn create(&self, container: &str, limits: &Limits) -> io::Result<Option<Group>> {
-        if limits.is_none() {
-            return Ok(None);
+    fn none(parent: String, not_kept: Option<String>) -> Self {
+        Self {
+            memory: None,
+            cpu: None,
+            unified: false,
+            parent,
+            not_kept,
         }
-        let missing =
-            |what: &str| io::Error::other(format!("this machine has no {what} cgroup controller"));
+    }
+
+    /// Makes the cgroup of a container and applies its limits as far as it can; answers with it, if there is any need,
+    /// and with what of the limits is not kept.
+    pub fn create(&self, container: &str, limits: &Limits) -> (Option<Group>, Option<String>) {
+        let not_kept = || {
+            let missing = (limits.memory.is_some() && self.memory.is_none())
+                || (limits.cpu_quota.is_some() && self.cpu.is_none());
+            self.not_kept.clone().filter(|_| missing)
+        };
+        let made = match self.unified {
+            true => self.create_unified(container, limits),
+            false => self.create_legacy(container, limits),
+        };
+        match made {
+            Ok(group) => (group, not_kept()),
+            Err(error) => (None, Some(format!("limits are not kept: {error}"))),
+        }
+    }
+
+    fn create_unified(&self, container: &str, limits: &Limits) -> io::Result<Option<Group>> {
+        let memory = limits.memory.zip(self.memory.as_ref());
+        let quota = limits.cpu_quota.zip(self.cpu.as_ref());
+        let shares = limits.cpu_shares.zip(self.cpu.as_ref());
+        let Some(base) = self
+            .memory
+            .as_ref()
+            .or(self.cpu.as_ref())
+            .filter(|_| memory.is_some() || quota.is_some() || shares.is_some())
+        else {
+            return Ok(None);
+        };
+        let own = base.join(&self.parent).join(container);
+        fs::create_dir_all(&own)?;
+        if let Some((bytes, _)) = memory {
+            fs::write(own.join("memory.max"), bytes.to_string())?;
+            let _ = fs::write(own.join("memory.swap.max"), "0");
+        }
+        if let Some((quota, _)) = quota {
+            fs::write(own.join("cpu.max"), format!("{quota} 100000"))?;
+        }
+        if let Some((shares, _)) = shares {
+            fs::write(own.join("cpu.weight"), weight(shares).to_string())?;
+        }
+        Ok(Some(Group {
+            memory: memory.map(|_| own.clone()),
+            directories: vec![own],
+            unified: true,
+        }))
+    }
+
+    fn create_legacy(&self, container: &str, limits: &Limits) -> io::Result<Option<Group>> {
         let mut group = Group {
             directories: Vec::new(),
             memory: None,
-            unified: self.unified,
+            unified: false,
         };
-        if self.unified {
-            let root = self.memory.as_ref().ok_or_else(|| missing("unified"))?;
-            let parent = root.join(&self.parent);
-            fs::create_dir_all(&parent)?;
-            for directory in [root, &parent] {
-                for controller in ["+memory", "+cpu"] {
-                    // Refused where a controller is absent or already on; the limit's own write decides.
-                    let _ = fs::write(directory.join("cgroup.subtree_control"), controller);
-                }
-            }
-            let own = parent.join(container);
-            fs::create_dir_all(&own)?;
-            group.directories.push(own.clone());
-            if let Some(bytes) = limits.memory {
-                fs::write(own.join("memory.max"), bytes.to_string())?;
-                let _ = fs::write(own.join("memory.swap.max"), "0");
-                group.memory = Some(own.clone());
-            }
-            if let Some(quota) = limits.cpu_quota {
-                fs::write(own.join("cpu.max"), format!("{quota} 100000"))?;
-            }
-            if let Some(shares) = limits.cpu_shares {
-                fs::write(own.join("cpu.weight"), weight(shares).to_string())?;
-            }
-            return Ok(Some(group));
-        }
-        if let Some(bytes) = limits.memory {
-            let own = self
-                .memory
-                .as_ref()
-                .ok_or_else(|| missing("memory"))?
-                .join(&self.parent)
-                .join(container);
+        if let Some((bytes, base)) = limits.memory.zip(self.memory.as_ref()) {
+            let own = base.join(&self.parent).join(container);
             fs::create_dir_all(&own)?;
             group.directories.push(own.clone());
             fs::write(own.join("memory.limit_in_bytes"), bytes.to_string())?;
@@ -118,13 +152,8 @@ impl Hierarchies {
             group.memory = Some(own);
         }
         // Requests alone are not worth a cgroup on v1: the move into one waits for a grace period of the kernel.
-        if let Some(quota) = limits.cpu_quota {
-            let own = self
-                .cpu
-                .as_ref()
-                .ok_or_else(|| missing("cpu"))?
-                .join(&self.parent)
-                .join(container);
+        if let Some((quota, base)) = limits.cpu_quota.zip(self.cpu.as_ref()) {
+            let own = base.join(&self.parent).join(container);
             fs::create_dir_all(&own)?;
             group.directories.push(own.clone());
             fs::write(own.join("cpu.cfs_period_us"), "100000")?;
@@ -142,6 +171,36 @@ impl Hierarchies {
             let _ = fs::remove_dir(root.join(&self.parent));
         }
     }
+}
+
+fn hold(path: PathBuf) -> Option<PathBuf> {
+    use nix::fcntl::{OFlag, open};
+    use std::os::fd::IntoRawFd;
+    let descriptor = open(
+        &path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )
+    .ok()?;
+    Some(PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        descriptor.into_raw_fd()
+    )))
+}
+
+/// Moves the processes of a cgroup, which are all this program's, into a leaf below it, so that its other children can
+/// have limits.
+fn make_room(base: &Path) -> io::Result<()> {
+    let leaf = base.join(LEAF);
+    fs::create_dir_all(&leaf)?;
+    for process in fs::read_to_string(base.join("cgroup.procs"))?.lines() {
+        match fs::write(leaf.join("cgroup.procs"), process) {
+            // It has ended.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// cgroup v2 weight (1 to 10000) of v1 shares (2 to 262144), as runc converts them.
@@ -206,26 +265,54 @@ mod tests {
         }
     }
 
+    fn limits(memory: Option<i64>, cpu_quota: Option<i64>) -> Limits {
+        Limits {
+            memory,
+            cpu_quota,
+            cpu_shares: None,
+        }
+    }
+
     #[test]
-    fn a_container_without_limits_gets_no_cgroup() {
-        let none = Hierarchies {
-            memory: None,
-            cpu: None,
-            unified: false,
-            parent: "p".into(),
-        };
-        assert!(
-            none.create("c", &Limits::default())
-                .expect("nothing to do")
-                .is_none()
+    fn a_container_without_limits_gets_no_cgroup_and_no_complaint() {
+        let none = Hierarchies::open(Hierarchy::Nowhere("why".into()), "p".into());
+        let (group, not_kept) = none.create("c", &Limits::default());
+        assert!(group.is_none() && not_kept.is_none());
+        let (group, not_kept) = none.create("c", &limits(Some(1), None));
+        assert!(group.is_none());
+        assert_eq!(
+            not_kept.as_deref(),
+            Some("limits on memory and CPU are not kept: why")
         );
-        let limited = Limits {
-            memory: Some(1),
-            ..Limits::default()
+    }
+
+    /// K-320: in plain files that stand for a delegated cgroup of v2 with the memory controller alone.
+    #[test]
+    fn a_delegated_cgroup_keeps_what_it_can_and_its_processes_make_way() {
+        let base = tempfile::tempdir().expect("a directory");
+        let at = |path: &str| base.path().join(path);
+        fs::write(at("cgroup.procs"), "123\n").expect("written");
+        let hierarchy = Hierarchy::Unified {
+            base: base.path().to_path_buf(),
+            memory: true,
+            cpu: false,
+            make_way: true,
         };
-        assert!(
-            none.create("c", &limited).is_err(),
-            "a limit that cannot be kept is an error"
-        );
+        let hierarchies = Hierarchies::open(hierarchy, "parent".into());
+        let read = |path: &str| fs::read_to_string(at(path)).unwrap_or_default();
+        assert_eq!(read("tektite-supervisor/cgroup.procs"), "123");
+        assert_eq!(read("cgroup.subtree_control"), "+memory");
+        assert_eq!(read("parent/cgroup.subtree_control"), "+memory");
+        let (group, not_kept) = hierarchies.create("c", &limits(Some(4096), None));
+        assert_eq!(not_kept, None);
+        assert_eq!(read("parent/c/memory.max"), "4096");
+        let group = group.expect("a cgroup");
+        group.join(7).expect("joined");
+        assert_eq!(read("parent/c/cgroup.procs"), "7");
+        assert!(!group.oom_killed());
+        fs::write(at("parent/c/memory.events"), "oom 1\noom_kill 2\n").expect("written");
+        assert!(group.oom_killed());
+        let (_, not_kept) = hierarchies.create("d", &limits(None, Some(50_000)));
+        assert!(not_kept.is_some_and(|why| why.starts_with("limits on CPU are not kept")));
     }
 }

@@ -19,6 +19,7 @@ use super::protocol::{
     SandboxRequest, Uplink, VERSION,
 };
 use super::reactor::SOCKET;
+use crate::degraded::Degraded;
 
 /// A container that has ended, and how.
 pub(crate) type Ended = (String, Exit);
@@ -144,7 +145,7 @@ impl Launcher {
     }
 
     /// Creates and starts a container; answers with its process id and warnings.
-    pub async fn run(&self, request: RunRequest) -> Result<(i32, Vec<String>), Failure> {
+    pub async fn run(&self, request: RunRequest) -> Result<(i32, Vec<Degraded>), Failure> {
         match self.ask(Request::Run(Box::new(request))).await? {
             Reply::Started { pid, warnings } => Ok((pid, warnings)),
             _ => Err(Failure::new("unexpected answer of the launcher")),

@@ -12,6 +12,7 @@
 mod cgroup;
 mod client;
 mod executor;
+mod hierarchy;
 mod nat;
 pub(crate) mod network;
 pub(crate) mod protocol;
@@ -25,8 +26,9 @@ mod worker;
 use std::path::{Path, PathBuf};
 
 pub(crate) use client::{Ended, Launch, Launcher};
+pub(crate) use hierarchy::limits_not_kept;
 use reactor::Purpose;
-pub(crate) use user_namespace::{Mapping, mapping};
+pub(crate) use user_namespace::{SINGLE_USER, single_user};
 
 /// First argument of the program that makes it the launcher.
 pub const LAUNCH_ARGUMENT: &str = "__launch";

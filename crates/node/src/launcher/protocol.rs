@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::degraded::Degraded;
+
 /// Version of this protocol; a node finding another one behind the socket ends that launcher.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Line from the node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,12 +129,6 @@ pub(crate) struct Limits {
     pub cpu_shares: Option<u64>,
 }
 
-impl Limits {
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// A process to run in a container.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExecRequest {
@@ -161,7 +157,7 @@ pub(crate) enum Reply {
     Hello(Greeting),
     Done,
     Network(Uplink),
-    Started { pid: i32, warnings: Vec<String> },
+    Started { pid: i32, warnings: Vec<Degraded> },
     ExecEnded { code: i32, timed_out: bool },
 }
 
@@ -175,7 +171,7 @@ pub(crate) struct Greeting {
     /// Pods with a sandbox.
     pub sandboxes: BTreeMap<String, Option<Interface>>,
     /// What does not work here.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Degraded>,
     /// Whether containers live in a user namespace with one user only.
     pub single_user: bool,
     /// Whether the launcher is not root in the first user namespace.

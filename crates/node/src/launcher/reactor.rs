@@ -22,6 +22,8 @@ use super::protocol::{Call, Greeting, Message, Reply, Request, VERSION};
 use super::sandbox::Sandbox;
 use super::scratch::Scratch;
 use super::uplink::Bridge;
+use super::user_namespace::{SINGLE_USER, Users};
+use crate::degraded::{Degraded, Lack};
 use children::{Container, Exec};
 use connections::{Connection, ConnectionId};
 use jobs::{Job, Worker, unmount};
@@ -46,7 +48,7 @@ struct Reactor {
     scratch: Scratch,
     hierarchies: Hierarchies,
     rootless: bool,
-    single_user: bool,
+    users: Users,
     connections: Vec<Connection>,
     next_connection: ConnectionId,
     /// Greetings that are due once what earlier connections asked for has come to be, or failed.
@@ -207,12 +209,13 @@ impl Reactor {
     }
 
     fn greeting(&self) -> Greeting {
-        let mut warnings = Vec::new();
-        if self.single_user {
-            warnings.push(
-                "containers know one user only, because newuidmap or a range in /etc/subuid is missing: runAsUser, runAsGroup and fsGroup are ignored".to_string(),
-            );
-        }
+        let single_user = match &self.users {
+            Users::Many => None,
+            Users::One(why) => Some(Degraded::new(
+                Lack::Users,
+                format!("{SINGLE_USER}, since {why}"),
+            )),
+        };
         Greeting {
             version: VERSION,
             pid: std::process::id() as i32,
@@ -226,8 +229,8 @@ impl Reactor {
                 .iter()
                 .map(|(pod, sandbox)| (pod.clone(), sandbox.interface.clone()))
                 .collect::<BTreeMap<_, _>>(),
-            warnings,
-            single_user: self.single_user,
+            single_user: single_user.is_some(),
+            warnings: single_user.into_iter().collect(),
             rootless: self.rootless,
             scratch: self.scratch.image_volume(""),
         }

@@ -3,64 +3,67 @@
 
 use std::fs;
 use std::io;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, User, fork, getegid, geteuid, pipe, setgid, setuid};
 
-/// Whether more than one user exists in the namespace.
+/// Which users exist in the namespace.
 pub(super) enum Users {
     Many,
-    One,
+    /// The user alone, and why.
+    One(String),
 }
 
-/// Which ids containers of this user get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mapping {
-    /// The user's subordinate ids, mapped by `newuidmap` and `newgidmap`.
-    Tools,
-    /// The user alone.
-    Single,
-}
+/// What follows from there being one user only.
+pub(crate) const SINGLE_USER: &str =
+    "every user inside containers is you (runAsUser, runAsGroup and fsGroup are ignored)";
 
-/// Which ids there will be, as far as this machine's files tell.
-pub(crate) fn mapping() -> Mapping {
-    match ranges(geteuid()) {
-        Some(_) => Mapping::Tools,
-        None => Mapping::Single,
-    }
+/// Why containers of this user will have one user only, as far as this machine's files tell.
+pub(crate) fn single_user() -> Option<String> {
+    subordinates(geteuid()).err()
 }
 
 /// Enters a new user namespace as its root. The process must have one thread.
 pub(super) fn enter() -> io::Result<Users> {
     let (uid, gid) = (geteuid(), getegid());
-    let many = match ranges(uid) {
-        Some(ranges) => map_with_tools(uid, gid, ranges)?,
-        None => false,
+    let mapped = subordinates(uid).and_then(|ids| enter_mapped(uid, gid, &ids));
+    let users = match mapped {
+        Ok(()) => Users::Many,
+        Err(why) => {
+            unshare(CloneFlags::CLONE_NEWUSER)?;
+            fs::write("/proc/self/setgroups", "deny")?;
+            fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+            fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+            Users::One(why)
+        }
     };
-    if !many {
-        unshare(CloneFlags::CLONE_NEWUSER)?;
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
-    }
     setgid(Gid::from_raw(0))?;
     setuid(Uid::from_raw(0))?;
-    Ok(if many { Users::Many } else { Users::One })
+    Ok(users)
 }
 
 type Range = (u32, u32);
 
-/// The user's subordinate user and group ids, if there are both and the tools to map them. Both files name users.
-fn ranges(uid: Uid) -> Option<(Range, Range)> {
-    let installed = |tool: &str| {
-        ["/usr/bin", "/bin", "/usr/local/bin"]
-            .iter()
-            .any(|directory| fs::metadata(format!("{directory}/{tool}")).is_ok())
+/// A tool, and the range it is to map.
+struct Map {
+    tool: PathBuf,
+    range: Range,
+}
+
+/// The user's subordinate user and group ids, with the tools to map them; else what is missing.
+fn subordinates(uid: Uid) -> Result<[Map; 2], String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tool = |name: &str| {
+        let usual = ["/usr/bin", "/bin", "/usr/local/bin"].map(PathBuf::from);
+        std::env::split_paths(&path)
+            .chain(usual)
+            .map(|directory| directory.join(name))
+            .find(|tool| tool.is_file())
+            .ok_or_else(|| format!("{name} (package uidmap) is missing"))
     };
-    if !installed("newuidmap") || !installed("newgidmap") {
-        return None;
-    }
     let name = User::from_uid(uid)
         .ok()
         .flatten()
@@ -69,52 +72,82 @@ fn ranges(uid: Uid) -> Option<(Range, Range)> {
         fs::read_to_string(file)
             .ok()
             .and_then(|text| subordinate(&text, &name, uid.as_raw()))
+            .ok_or_else(|| format!("{file} has no range of yours (root adds one with `usermod`)"))
     };
-    Some((range("/etc/subuid")?, range("/etc/subgid")?))
+    // Both files name users.
+    Ok([
+        Map {
+            tool: tool("newuidmap")?,
+            range: range("/etc/subuid")?,
+        },
+        Map {
+            tool: tool("newgidmap")?,
+            range: range("/etc/subgid")?,
+        },
+    ])
 }
 
-/// Unshares with `newuidmap` and `newgidmap`, which act from outside: a forked child calls them.
-fn map_with_tools(uid: Uid, gid: Gid, (uids, gids): (Range, Range)) -> io::Result<bool> {
-    let (wait, ready) = pipe()?;
-    let own = Pid::this();
+/// Enters a namespace with all of the user's ids. It is made by a child, so that nothing has happened to this process if
+/// the tools, which act from outside, refuse; the error says why.
+fn enter_mapped(uid: Uid, gid: Gid, [users, groups]: &[Map; 2]) -> Result<(), String> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: Errno| format!("cannot {what}: {}", error.desc())
+    };
+    let (made, tell) = pipe().map_err(failed("make a pipe"))?;
+    let (wait, done) = pipe().map_err(failed("make a pipe"))?;
     // SAFETY: the launcher has one thread, so the child may do anything the parent may.
-    match unsafe { fork() }? {
+    let child = match unsafe { fork() }.map_err(failed("fork"))? {
         ForkResult::Child => {
-            drop(ready);
-            let mut byte = [0];
-            let _ = nix::unistd::read(&wait, &mut byte);
-            let map = |tool: &str, id: u32, (start, count): (u32, u32)| {
-                let ids = [
-                    own.to_string(),
-                    "0".into(),
-                    id.to_string(),
-                    "1".into(),
-                    "1".into(),
-                    start.to_string(),
-                    count.to_string(),
-                ];
-                Command::new(tool)
-                    .args(ids)
-                    .status()
-                    .is_ok_and(|status| status.success())
-            };
-            let done = map("newuidmap", uid.as_raw(), uids) && map("newgidmap", gid.as_raw(), gids);
-            std::process::exit(i32::from(!done))
-        }
-        ForkResult::Parent { child } => {
-            drop(wait);
-            let unshared = unshare(CloneFlags::CLONE_NEWUSER);
-            drop(ready);
-            let status = nix::sys::wait::waitpid(child, None)?;
-            unshared?;
-            match status {
-                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(true),
-                _ => Err(io::Error::other(
-                    "newuidmap or newgidmap refused the user's subordinate ids",
-                )),
+            drop((made, done));
+            if unshare(CloneFlags::CLONE_NEWUSER).is_ok() {
+                let _ = nix::unistd::write(&tell, &[1]);
+                let _ = nix::unistd::read(&wait, &mut [0]);
             }
+            // SAFETY: _exit ends the process at once; nothing of the parent's may be run or flushed here.
+            unsafe { nix::libc::_exit(0) }
         }
+        ForkResult::Parent { child } => child,
+    };
+    drop((tell, wait));
+    let entered = (|| {
+        match nix::unistd::read(&made, &mut [0]) {
+            Ok(1) => {}
+            _ => return Err("no user namespace can be made".to_owned()),
+        }
+        map(users, child, uid.as_raw(), "uid_map")?;
+        map(groups, child, gid.as_raw(), "gid_map")?;
+        let namespace = fs::File::open(format!("/proc/{child}/ns/user"))
+            .map_err(|error| format!("cannot open the user namespace: {error}"))?;
+        setns(namespace, CloneFlags::CLONE_NEWUSER).map_err(failed("enter the user namespace"))
+    })();
+    drop(done);
+    let _ = nix::sys::wait::waitpid(child, None);
+    entered
+}
+
+/// Maps 0 to the user's own id, and 1 and up to the range.
+fn map(map: &Map, process: Pid, id: u32, file: &str) -> Result<(), String> {
+    let (start, count) = map.range;
+    let name = map.tool.file_name().unwrap_or_default().to_string_lossy();
+    let ids = [process.as_raw() as u32, 0, id, 1, 1, start, count].map(|number| number.to_string());
+    let output = Command::new(&map.tool)
+        .args(ids)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name} cannot be run: {error}"))?;
+    if output.status.success() {
+        let mapped = fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+        return match mapped.trim().is_empty() {
+            true => Err(format!("{name} mapped nothing")),
+            false => Ok(()),
+        };
     }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(match said.lines().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("{name} refused: {}", line.trim()),
+        None => format!("{name} refused ({})", output.status),
+    })
 }
 
 /// First range of a user in `/etc/subuid` or `/etc/subgid`.

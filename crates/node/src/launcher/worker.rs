@@ -23,11 +23,12 @@ use super::cgroup::Group;
 use super::executor::Program;
 use super::protocol::{ExecRequest, Failure, Root, RunRequest, SubPath};
 use super::scratch::{NO_CGROUP, Scratch};
+use crate::degraded::{Degraded, Lack};
 
 /// What a worker tells the launcher.
 pub(super) struct Started {
     pub pid: i32,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Degraded>,
 }
 
 /// Creates and starts a container; runs in a forked process.
@@ -48,7 +49,7 @@ pub(super) fn run(
         mount_read_only(lowers, scratch, &at)?;
     }
     if let Some(warning) = mount_root(&request.root, scratch, &bundle, &rootfs)? {
-        warnings.push(warning);
+        warnings.push(Degraded::new(Lack::Layers, warning));
     }
     for sub_path in &request.sub_paths {
         let at = scratch.image_volume(&format!("{}-sub-{}", request.container, sub_path.mount));

@@ -388,7 +388,7 @@ impl Worker {
             true => vec![layout.pod_memory(&self.uid), layout.pod(&self.uid)],
             false => layout.left_at_end(&self.uid),
         };
-        self.shared.remove(left).await;
+        self.shared.clear_away(left).await;
     }
 }
 

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::Reactor;
 use super::children::{Container, Exec};
 use super::connections::ConnectionId;
+use crate::degraded::{Degraded, Lack};
 use crate::launcher::cgroup::Group;
 use crate::launcher::protocol::{ExecRequest, Failure, Message, Reply, RunRequest, SandboxRequest};
 use crate::launcher::sandbox::{self, Sandbox};
@@ -38,7 +39,7 @@ pub(super) enum Job {
         container: String,
         exit_file: PathBuf,
         group: Option<Group>,
-        warnings: Vec<String>,
+        warnings: Vec<Degraded>,
     },
     Sandbox(Box<SandboxRequest>),
     Exec {
@@ -48,7 +49,7 @@ pub(super) enum Job {
 }
 
 /// A started process and warnings, or why there is none.
-type Outcome = Result<(i32, Vec<String>), Failure>;
+type Outcome = Result<(i32, Vec<Degraded>), Failure>;
 
 /// What a worker reports; a sandbox worker sends its namespaces along.
 #[derive(Serialize, Deserialize)]
@@ -182,19 +183,13 @@ impl Reactor {
                     .map(|(kind, path)| json!({"type": kind, "path": path})),
             );
         }
-        let mut warnings = Vec::new();
-        let group = self
-            .hierarchies
-            .create(&request.container, &request.limits)
-            .unwrap_or_else(|error| {
-                warnings.push(format!("limits of containers are not kept: {error}"));
-                None
-            });
+        let (group, not_kept) = self.hierarchies.create(&request.container, &request.limits);
+        let warnings = not_kept.map(|text| Degraded::new(Lack::Limits, text));
         let job = Job::Run {
             container: request.container.clone(),
             exit_file: request.exit_file.clone(),
             group,
-            warnings,
+            warnings: warnings.into_iter().collect(),
         };
         self.fork_worker(connection, call, job, |job, scratch| {
             let Job::Run { group, .. } = job else {
@@ -239,7 +234,7 @@ impl Reactor {
         connection: ConnectionId,
         call: u64,
         job: Job,
-        work: impl FnOnce(&Job, &Scratch) -> (Result<(i32, Vec<String>), Failure>, Vec<OwnedFd>),
+        work: impl FnOnce(&Job, &Scratch) -> (Outcome, Vec<OwnedFd>),
     ) {
         let pair = socketpair(
             AddressFamily::Unix,

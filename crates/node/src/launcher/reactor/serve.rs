@@ -14,6 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::jobs::unmount;
 use super::{Purpose, Reactor, SOCKET};
 use crate::launcher::cgroup::Hierarchies;
+use crate::launcher::hierarchy;
 use crate::launcher::scratch::Scratch;
 use crate::launcher::user_namespace::{self, Users};
 use crate::volume_files::remove_all;
@@ -35,10 +36,7 @@ pub(in crate::launcher) fn serve(directory: &Path, purpose: Purpose) -> io::Resu
     let _alone = alone()?;
     let _ = fs::remove_file(SOCKET);
     let listener = UnixListener::bind(SOCKET)?;
-    let (rootless, single_user) = match nix::unistd::geteuid().is_root() {
-        true => (false, false),
-        false => (true, matches!(user_namespace::enter()?, Users::One)),
-    };
+    let rootless = !nix::unistd::geteuid().is_root();
     let name = directory.to_string_lossy();
     let parent = format!(
         "tektite-{:x}",
@@ -46,7 +44,11 @@ pub(in crate::launcher) fn serve(directory: &Path, purpose: Purpose) -> io::Resu
             .fold(0xcbf2_9ce4u64, |hash, byte| (hash ^ u64::from(byte))
                 .wrapping_mul(0x100_0000_01b3))
     );
-    let hierarchies = Hierarchies::open(parent);
+    let hierarchies = Hierarchies::open(hierarchy::find(!rootless), parent);
+    let users = match rootless {
+        true => user_namespace::enter()?,
+        false => Users::Many,
+    };
     let run = directory.join("run");
     let scratch = Scratch::enter(&run, &purpose, rootless)?;
     let mut mask = SigSet::empty();
@@ -58,7 +60,7 @@ pub(in crate::launcher) fn serve(directory: &Path, purpose: Purpose) -> io::Resu
         scratch,
         hierarchies,
         rootless,
-        single_user,
+        users,
         connections: Vec::new(),
         next_connection: 0,
         greetings: Vec::new(),
