@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use anyhow::Context;
 use regex::Regex;
@@ -169,13 +170,17 @@ fn citations_in(source: &str, path: &str) -> Vec<(Row, String)> {
     citations
 }
 
-fn cited(text: &str) -> Vec<Row> {
-    let one = Regex::new(
+/// One row, or the first and the last of several.
+static ROWS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
         r"\b([ABDGHKPRTC])-(\d{3})(?:(?:\s*(?:\.\.\.?|…|–|to|-)=?\s*)([ABDGHKPRTC])-(\d{3}))?\b",
     )
-    .expect("a valid pattern");
+    .expect("a valid pattern")
+});
+
+fn cited(text: &str) -> Vec<Row> {
     let mut rows = Vec::new();
-    for captures in one.captures_iter(text) {
+    for captures in ROWS.captures_iter(text) {
         let prefix = captures[1].to_owned();
         let first: u32 = captures[2].parse().unwrap_or_default();
         let last = match captures.get(4) {

@@ -603,12 +603,22 @@ fn a_durable_cluster_of_an_ordinary_user_keeps_its_objects_and_removes_its_volum
         panic!("not one volume: {:?}", volumes());
     };
     use std::os::unix::fs::MetadataExt as _;
-    let owner = fs::metadata(volume.join("closed"))
-        .expect("the step's")
-        .uid();
+    let closed = fs::metadata(volume.join("closed")).expect("the step's");
+    let owner = closed.uid();
     assert!(owner > account.id.0 && owner != 1234, "{owner}");
     tektite(&["down"]);
+    // As a process leaves one that dies between the end of a claim and that of its volume.
+    let orphan = data.join("volumes/pvc-0123456789");
+    fs::create_dir(&orphan).expect("made");
+    fs::write(orphan.join("file"), "").expect("written");
+    fs::set_permissions(&orphan, fs::Permissions::from_mode(0o700)).expect("permissions");
+    for path in [orphan.join("file"), orphan.clone()] {
+        std::os::unix::fs::chown(path, Some(owner), Some(closed.gid())).expect("given away");
+    }
     tektite(&["up", "--detach"]);
+    eventually("the volume of nobody goes", PATIENCE, || {
+        (!orphan.exists()).then_some(())
+    });
     let state = "jsonpath={.status.conditions[0].reason}";
     let get = |kind: &str| kubectl(&["get", kind, "-o", "name"]);
     assert_eq!(

@@ -27,10 +27,6 @@ const SKIPPED: &[(&str, &str)] = &[
     ("pipelineruns/beta/git-resolver.yaml", INTERNET),
     ("pipelineruns/beta/http-resolver.yaml", INTERNET),
     (
-        "pipelineruns/beta/pipelinerun-with-matrix-and-taskrunspecs-param-substitution.yaml",
-        "needs nodes labelled worker-1 and worker-2",
-    ),
-    (
         "pipelineruns/no-ci/cluster-resolver.yaml",
         "names a Pipeline that no manifest holds",
     ),
@@ -50,10 +46,6 @@ const SKIPPED: &[(&str, &str)] = &[
     (
         "taskruns/alpha/step-stream-workspace.yaml",
         "asks a registry on the internet, with crane",
-    ),
-    (
-        "taskruns/beta/authenticating-git-commands.yaml",
-        "needs the image alpine/git: sshd, git and ash in one root filesystem",
     ),
     ("taskruns/beta/bundles-resolver.yaml", INTERNET),
     ("taskruns/beta/git-resolver.yaml", INTERNET),
@@ -142,7 +134,9 @@ async fn upstream_examples_end_as_tekton_ended_them() {
         let text = fs::read_to_string(&file).expect("an example") + "\n";
         let skipped = SKIPPED.iter().find(|(path, _)| *path == name);
         let why = skipped.map(|(_, why)| (*why).to_owned());
-        if let Some(why) = why.or_else(|| lacking(&text)) {
+        let lacking =
+            || images::missing(&text).map(|p| format!("needs {p}, for a stand-in of its image"));
+        if let Some(why) = why.or_else(lacking) {
             verdicts.insert(name, Verdict::Skipped(why));
         } else if name.contains(&only) {
             let (flags, recorded) = expectation(&shared, &name);
@@ -157,15 +151,6 @@ async fn upstream_examples_end_as_tekton_ended_them() {
         verdicts.extend(run_all(examples, &flags).await);
     }
     report(&verdicts, only.is_empty());
-}
-
-/// The program that this example's images need and the machine lacks.
-fn lacking(text: &str) -> Option<String> {
-    let stand_in = ["/busybox", "/bash", "/alpine"]
-        .iter()
-        .any(|image| text.contains(&format!("mirror.gcr.io{image}")));
-    let program = images::missing().filter(|_| stand_in)?;
-    Some(format!("needs {program}, for a stand-in of its image"))
 }
 
 /// The flags under which the example was recorded, and the recording.

@@ -239,8 +239,8 @@ impl Cluster {
         }
         let node = Node::start(options).await?;
         self.server.set_kubelet(Arc::new(NodeLogs(node.clone())));
-        self.directories.entrust(node.clone());
-        self.node = Some(node);
+        self.node = Some(node.clone());
+        self.directories.entrust(node).await;
         Ok(())
     }
 

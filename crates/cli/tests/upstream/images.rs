@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -18,6 +18,8 @@ mirror.gcr.io/alpine: localhost:1/alpine:1
 mirror.gcr.io/busybox: localhost:1/busybox:1
 cgr.dev/chainguard/busybox: localhost:1/busybox:1
 mirror.gcr.io/bash: localhost:1/bash:1
+mirror.gcr.io/alpine/git: localhost:1/git:1
+ghcr.io/tektoncd/plumbing/alpine-git-nonroot: localhost:1/git:1
 '*': host
 ";
 
@@ -28,16 +30,43 @@ command -v -- \"$1\" >/dev/null || exec bash \"$@\"
 exec \"$@\"
 ";
 
-/// A program that the stand-ins are made of and that the machine lacks.
-pub fn missing() -> Option<&'static str> {
-    let programs = ["/bin/busybox", "/bin/bash", "/bin/dash"];
-    programs.into_iter().find(|path| !Path::new(path).exists())
+/// What the `git` image has besides busybox: both ends of a connection by ssh.
+const SSH: [&str; 3] = ["/usr/bin/ssh", "/usr/bin/ssh-keygen", "/usr/sbin/sshd"];
+
+/// A program that the stand-ins of the images in a manifest are made of and that the machine lacks.
+pub fn missing(manifest: &str) -> Option<&'static str> {
+    let mut programs = Vec::new();
+    if ["busybox", "bash", "alpine"]
+        .iter()
+        .any(|image| manifest.contains(&format!("mirror.gcr.io/{image}")))
+    {
+        programs.extend(SHELLS);
+    }
+    if manifest.contains("alpine/git") {
+        programs.extend(SSH);
+    }
+    lacking(&programs)
+}
+
+const SHELLS: [&str; 3] = ["/bin/busybox", "/bin/bash", "/bin/dash"];
+
+fn lacking(programs: &[&'static str]) -> Option<&'static str> {
+    let mut programs = programs.iter().copied();
+    programs.find(|path| !Path::new(path).exists())
+}
+
+/// Where git is: not everywhere where packages put it.
+fn git() -> Option<PathBuf> {
+    let directories = std::env::var_os("PATH")?;
+    std::env::split_paths(&directories)
+        .map(|directory| directory.join("git"))
+        .find(|git| git.is_file())
 }
 
 /// Writes `images.yaml` into a data directory and loads the images it names.
 pub fn prepare(data: &Path) {
     fs::write(data.join("images.yaml"), IMAGES_YAML).expect("an image map");
-    if missing().is_some() {
+    if lacking(&SHELLS).is_some() {
         return;
     }
     let archives = tempfile::tempdir().expect("a temporary directory");
@@ -57,6 +86,7 @@ pub fn prepare(data: &Path) {
     );
     let mut busybox = Layer::new();
     busybox.applets();
+    let git_and_ssh = git_and_ssh().unwrap_or_default();
     let shell = json!({"Cmd": ["sh"], "Env": [PATH]});
     let entrypoint =
         json!({"Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["bash"], "Env": [PATH]});
@@ -64,6 +94,7 @@ pub fn prepare(data: &Path) {
         ("alpine", alpine, &shell),
         ("bash", bash, &entrypoint),
         ("busybox", busybox, &shell),
+        ("git", git_and_ssh, &shell),
     ];
     for (name, layer, config) in images {
         let archive = archives.path().join(name);
@@ -77,6 +108,44 @@ pub fn prepare(data: &Path) {
             .expect("the binary starts");
         assert!(loaded.status.success(), "{}", text(&loaded));
     }
+}
+
+/// Git, a client and a server of ssh, and the accounts and directories that they look for.
+fn git_and_ssh() -> Option<Layer> {
+    let git = git().filter(|_| lacking(&SSH).is_none())?;
+    let git = git.to_str().expect("a path of ASCII");
+    let mut layer = Layer::default();
+    layer.entry("root", EntryType::Directory, 0o700, &[], None);
+    // The second account's, which no entry of a layer here could be given to.
+    layer.entry("home/nonroot", EntryType::Directory, 0o777, &[], None);
+    for (directory, mode) in [
+        ("etc/ssh", 0o755),
+        ("run/sshd", 0o755),
+        ("tmp", 0o1777),
+        ("var/log", 0o755),
+    ] {
+        layer.entry(directory, EntryType::Directory, mode, &[], None);
+    }
+    layer.file(
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\nsshd:x:22:22:sshd:/run/sshd:/bin/false\nnonroot:x:1000:1000::/home/nonroot:/bin/sh\n",
+    );
+    layer.entry(
+        "etc/shadow",
+        EntryType::Regular,
+        0o600,
+        b"root:!::0:::::\n",
+        None,
+    );
+    layer.file("etc/ssh/sshd_config", b"");
+    for program in SSH.iter().copied().chain([git]) {
+        layer.program(program);
+    }
+    for name in ["git-upload-pack", "git-receive-pack"] {
+        layer.link(&format!("usr/bin/{name}"), git);
+    }
+    layer.applets();
+    Some(layer)
 }
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
