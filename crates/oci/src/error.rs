@@ -3,6 +3,21 @@
 use std::io;
 use std::path::PathBuf;
 
+/// The error's text with those of its causes that it does not repeat: those of a connection say more than its own.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// Why an image could not be loaded, found or pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -23,7 +23,7 @@ mod unpack;
 
 pub use built_in::{BuiltInContent, BuiltInFile};
 pub use credentials::Credentials;
-pub use error::Error;
+pub use error::{Error, with_causes};
 pub use image::{HOST, Image, ImageConfig, ImageSummary};
 pub use mapping::NameMapping;
 pub use reference::Reference;

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::archive::{MAX_DOCUMENT, manifest_record, names};
 use crate::digest::{Digest, Hashing};
+use crate::error::with_causes;
 use crate::files::{Lock, Scratch};
 use crate::image::{HOST, Image};
 use crate::layers::Stack;
@@ -325,25 +326,10 @@ impl<'a> Pull<'a> {
             }
             _ => Error::Registry {
                 reference,
-                message: chain(&error),
+                message: with_causes(&error),
             },
         }
     }
-}
-
-/// The error with its causes: those of a connection say more than its own text.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn blob_path(scratch: &Scratch, digest: &Digest) -> PathBuf {

@@ -9,6 +9,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{Client, NoProxy, Proxy, Request, StatusCode, Url};
+use tektite_oci::with_causes;
 
 use crate::address::AddressPolicy;
 use crate::framework::ResolveError;
@@ -89,9 +90,9 @@ impl Fetcher {
 
     /// Built when first needed: reading the system's certificates takes longer than a whole run.
     fn client(&self) -> Result<&Client, FetchError> {
-        let built = self
-            .client
-            .get_or_init(|| build(&self.policy, &self.proxies).map_err(|error| causes(&error)));
+        let built = self.client.get_or_init(|| {
+            build(&self.policy, &self.proxies).map_err(|error| with_causes(&error))
+        });
         built
             .as_ref()
             .map_err(|text| FetchError::Failed(text.clone()))
@@ -115,7 +116,7 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let request: Request = request
             .build()
-            .map_err(|error| FetchError::Url(causes(&error)))?;
+            .map_err(|error| FetchError::Url(with_causes(&error)))?;
         check_url(request.url(), &self.policy).map_err(FetchError::Failed)?;
         let mut response = self.client()?.execute(request).await.map_err(failed)?;
         let mut body = BytesMut::new();
@@ -193,27 +194,12 @@ fn build(policy: &AddressPolicy, proxies: &Proxies) -> Result<Client, reqwest::E
 }
 
 fn failed(error: reqwest::Error) -> FetchError {
-    let text = causes(&error);
+    let text = with_causes(&error);
     if error.is_timeout() {
         FetchError::TimedOut(text)
     } else {
         FetchError::Failed(text)
     }
-}
-
-/// The error with its causes: those of a connection say more than its own text.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Whether a URL may be asked, as far as can be said before its name is looked up.

@@ -38,6 +38,26 @@ pub(crate) struct Request {
     pub(crate) config: Map,
 }
 
+#[cfg(test)]
+impl Request {
+    /// With these params, and a resolver's ConfigMap of which these keys are set otherwise than by default.
+    pub(crate) fn example<const N: usize>(
+        map: &str,
+        params: [(&str, &str); N],
+        config: &[(&str, &str)],
+    ) -> Self {
+        let mut map = crate::settings::Settings::default().map(map);
+        for (key, value) in config {
+            map.insert((*key).into(), (*value).into());
+        }
+        Self {
+            namespace: "ns".into(),
+            params: Params::from(params),
+            config: map,
+        }
+    }
+}
+
 /// What resolvers work with.
 pub(crate) struct Surroundings {
     pub(crate) client: Client,

@@ -167,6 +167,18 @@ fn archived(content: &str) -> Vec<u8> {
         .expect("an archive")
 }
 
+/// A cluster that does not wait long before it asks a registry again.
+async fn impatient() -> Local {
+    let local = Local::start().await;
+    local
+        .configure(
+            "bundleresolver-config",
+            json!({"default-service-account": "default", "default-kind": "task", "backoff-duration": "10ms"}),
+        )
+        .await;
+    local
+}
+
 fn skip(test: &str) {
     let _ = writeln!(
         std::io::stderr(),
@@ -189,13 +201,7 @@ async fn objects_are_found_in_a_bundle_by_kind_and_name() {
     registry
         .push("team/odd", &[layer("remote", "Task", archived(TASK))], None)
         .await;
-    let local = Local::start().await;
-    local
-        .configure(
-            "bundleresolver-config",
-            json!({"default-service-account": "default", "default-kind": "task", "backoff-duration": "10ms"}),
-        )
-        .await;
+    let local = impatient().await;
     let repository = format!("{}/team/bundle", registry.address);
     let ask = async |request: &str, bundle: String, name: &str, extra: Value| {
         let mut params = json!({"bundle": bundle, "name": name});
@@ -282,13 +288,7 @@ async fn a_closed_registry_is_opened_by_the_secrets_of_the_request_and_its_accou
     registry
         .push("closed", &layers, Some(("user", "pass")))
         .await;
-    let local = Local::start().await;
-    local
-        .configure(
-            "bundleresolver-config",
-            json!({"default-service-account": "default", "default-kind": "task", "backoff-duration": "10ms"}),
-        )
-        .await;
+    let local = impatient().await;
     for (name, password) in [("right", "pass"), ("wrong", "no")] {
         let login =
             json!({"auths": {(&registry.address): {"username": "user", "password": password}}});

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub struct Local {
     pub client: kube::Client,
-    shutdown: CancellationToken,
+    pub shutdown: CancellationToken,
 }
 
 impl Drop for Local {
@@ -24,7 +24,8 @@ impl Drop for Local {
     }
 }
 
-pub async fn local() -> Local {
+/// The API, the webhooks and the installation.
+pub async fn installed() -> (kube::Client, ConfigHandle) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
@@ -42,29 +43,42 @@ pub async fn local() -> Local {
     install(&client, &InstallOptions::default())
         .await
         .expect("installs");
+    (client, config)
+}
+
+/// All of it with the controllers.
+pub async fn local() -> Local {
+    let (client, config) = installed().await;
     // Twice, for an update of what is there must do no harm.
     install(&client, &InstallOptions::default())
         .await
         .expect("installs again");
-    let shutdown = CancellationToken::new();
-    let options = ControllerOptions {
-        config,
-        ..ControllerOptions::default()
-    };
-    let (controller_client, stop) = (client.clone(), shutdown.clone());
-    tokio::spawn(async move {
-        Controller::run(controller_client, options, stop)
-            .await
-            .expect("the controller runs");
-    });
+    let local = Local::with_controllers(client, config);
     // There is no namespace controller here.
-    let accounts = api(&client, "", "v1", "ServiceAccount");
+    let accounts = api(&local.client, "", "v1", "ServiceAccount");
     let account =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     let _ = accounts
         .create(&PostParams::default(), &object(account))
         .await;
-    Local { client, shutdown }
+    local
+}
+
+impl Local {
+    pub fn with_controllers(client: kube::Client, config: ConfigHandle) -> Self {
+        let shutdown = CancellationToken::new();
+        let options = ControllerOptions {
+            config,
+            ..ControllerOptions::default()
+        };
+        let (controller_client, stop) = (client.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            Controller::run(controller_client, options, stop)
+                .await
+                .expect("the controller runs");
+        });
+        Self { client, shutdown }
+    }
 }
 
 pub fn api(client: &kube::Client, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {

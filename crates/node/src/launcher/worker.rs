@@ -163,18 +163,9 @@ fn failed(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("cannot {what}: {error}"))
 }
 
-/// The innermost cause first mentioned by libcontainer's nested errors, all of them joined.
+/// What libcontainer's nested errors have to say.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
+    let text = tektite_oci::with_causes(error);
     // The program's own complaint is what a person needs; libcontainer wraps it several times.
     match text.find("unable to start container process: ") {
         Some(start) => text[start..]

@@ -1,18 +1,9 @@
 //! What the params of the git resolver mean.
 
 use super::*;
-use crate::settings::{Map, Settings};
 
 fn request<const N: usize>(params: [(&str, &str); N], config: &[(&str, &str)]) -> Request {
-    let mut map: Map = Settings::default().map("git-resolver-config");
-    for (key, value) in config {
-        map.insert((*key).into(), (*value).into());
-    }
-    Request {
-        namespace: "ns".into(),
-        params: Params::from(params),
-        config: map,
-    }
+    Request::example("git-resolver-config", params, config)
 }
 
 const URL: (&str, &str) = ("url", "https://example.com/r.git");

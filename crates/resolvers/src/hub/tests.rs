@@ -1,19 +1,9 @@
 //! What the params of the hub resolver mean.
 
 use super::*;
-use crate::params::Params;
-use crate::settings::Settings;
 
 fn request<const N: usize>(params: [(&str, &str); N], config: &[(&str, &str)]) -> Request {
-    let mut map = Settings::default().map("hubresolver-config");
-    for (key, value) in config {
-        map.insert((*key).into(), (*value).into());
-    }
-    Request {
-        namespace: "ns".into(),
-        params: Params::from(params),
-        config: map,
-    }
+    Request::example("hubresolver-config", params, config)
 }
 
 const NAME: (&str, &str) = ("name", "git-clone");

@@ -9,26 +9,13 @@ use base64::Engine as _;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use tektite_apiserver::{ApiServer, Identity, Options};
-use tektite_controller::{
-    ConfigHandle, Controller, ControllerOptions, InstallOptions, WEBHOOK_SERVICE, install,
-    webhook_router,
-};
+pub use server::Local;
 use tektite_resolvers::{AddressPolicy, ResolverOptions, Resolvers};
-use tokio_util::sync::CancellationToken;
+
+#[path = "../../../controller/tests/server/mod.rs"]
+mod server;
 
 pub const TASK: &str = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata:\n  name: remote\nspec:\n  steps:\n  - name: s\n    image: busybox\n    command: [echo]\n";
-
-pub struct Local {
-    pub client: kube::Client,
-    pub shutdown: CancellationToken,
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
 
 impl Local {
     pub async fn start() -> Self {
@@ -36,28 +23,11 @@ impl Local {
     }
 
     pub async fn with(addresses: AddressPolicy) -> Self {
-        let server = ApiServer::start(Options::default())
-            .await
-            .expect("the server starts");
-        let client = kube::Client::new(server.client_service(Identity::admin()), "default");
-        let config = ConfigHandle::default();
-        server.register_service(
-            WEBHOOK_SERVICE.0,
-            WEBHOOK_SERVICE.1,
-            webhook_router(config.clone()),
-        );
-        install(&client, &InstallOptions::default())
-            .await
-            .expect("installs");
-        let shutdown = CancellationToken::new();
-        let options = ControllerOptions {
-            config,
-            ..ControllerOptions::default()
-        };
-        tokio::spawn(Controller::run(client.clone(), options, shutdown.clone()));
+        let (client, config) = server::installed().await;
+        let local = Self::with_controllers(client.clone(), config);
         let options = ResolverOptions::new(addresses);
-        tokio::spawn(Resolvers::run(client.clone(), options, shutdown.clone()));
-        Self { client, shutdown }
+        tokio::spawn(Resolvers::run(client, options, local.shutdown.clone()));
+        local
     }
 
     pub fn api(
