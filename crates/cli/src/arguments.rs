@@ -52,7 +52,8 @@ pub enum Command {
 /// Which cluster to talk to.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Target {
-    /// Kubeconfig of the cluster [default: $KUBECONFIG, then the local cluster's, then ~/.kube/config]
+    /// Kubeconfig of the cluster [default: $KUBECONFIG, then the local cluster's, then ~/.kube/config; for `run` none: it makes
+    /// a private cluster]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Context within the kubeconfig
