@@ -20,6 +20,7 @@ use crate::leader::{self, Leadership};
 use crate::options::{Acting, ControllerOptions};
 use crate::resolution_request;
 use crate::run::{self, Outcome, ReconcileError};
+use crate::spans;
 use crate::store::Change;
 use crate::watch::{self, WatchError, Watched};
 use crate::world::{Cached, Key, Kind, World};
@@ -174,6 +175,7 @@ impl Controller {
             leadership.clone(),
             stop.clone(),
         ));
+        notifiers.spawn(spans::run(Arc::clone(&world), stop.clone()));
         dispatch(&world, &leadership, &shutdown).await;
         // Only now, as nothing acts any more, may another take over.
         withdraw.cancel();

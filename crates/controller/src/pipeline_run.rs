@@ -10,6 +10,7 @@ use tektite_api::v1::{Condition, PipelineRun, PipelineRunStatus, TaskRun};
 use tektite_api::v1beta1::CustomRun;
 use tektite_engine::decision::{Answers, Decision, Refusal};
 use tektite_engine::pipelinerun::{self, Observed};
+use tektite_engine::trace;
 
 use crate::effects::child;
 use crate::rest::CallError;
@@ -93,6 +94,12 @@ impl Run for PipelineRun {
             .options
             .metrics
             .pipeline_run_ended(self, status, config);
+        if config.tracing.enabled {
+            world.spans.add(
+                "pipelinerun-reconciler",
+                trace::pipeline_run_span(self, status),
+            );
+        }
         world.place_is_free();
     }
 

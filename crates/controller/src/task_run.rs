@@ -9,6 +9,7 @@ use tektite_api::config::Config;
 use tektite_api::v1::{Condition, TaskRun, TaskRunStatus};
 use tektite_engine::decision::{Answers, Decision, Refusal};
 use tektite_engine::taskrun::{self, Observed};
+use tektite_engine::trace;
 
 use crate::effects::child;
 use crate::rest::CallError;
@@ -82,6 +83,11 @@ impl Run for TaskRun {
 
     fn count(&self, world: &World, status: &TaskRunStatus, config: &Config) {
         world.options.metrics.task_run_ended(self, status, config);
+        if config.tracing.enabled {
+            world
+                .spans
+                .add("taskrun-reconciler", trace::task_run_spans(self, status));
+        }
     }
 
     fn rest(world: &World, key: &Key) {

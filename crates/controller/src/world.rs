@@ -20,6 +20,7 @@ use crate::events::Recorder;
 use crate::options::ControllerOptions;
 use crate::queue::{Lane, Queue};
 use crate::rest::{CallError, Resource, Rest};
+use crate::spans::Outbox;
 use crate::store::{Change, Head, Name, Slot, Store};
 
 /// What a reconcile is about.
@@ -115,6 +116,8 @@ pub(crate) struct World {
     pub(crate) stop: CancellationToken,
     /// What CloudEvents are to be sent of.
     pub(crate) backlog: Backlog,
+    /// What is to be sent of traces.
+    pub(crate) spans: Outbox,
     pub(crate) task_runs: Store<TaskRun>,
     pub(crate) pipeline_runs: Store<PipelineRun>,
     pub(crate) custom_runs: Store<CustomRun>,
@@ -150,6 +153,7 @@ impl World {
             events,
             stop,
             backlog: Backlog::default(),
+            spans: Outbox::default(),
             task_runs: Store::new(label::PIPELINE_RUN),
             pipeline_runs: Store::new(label::PIPELINE_RUN),
             custom_runs: Store::new(label::PIPELINE_RUN),

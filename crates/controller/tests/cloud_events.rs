@@ -2,79 +2,19 @@
 
 mod fake;
 
-use std::sync::{Arc, Mutex};
-
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
 use fake::FakeApi;
-use fake::cluster::{CONFIG_MAPS, EVENTS, Running, TASK_RUNS, eventually, node, one_step, quiet};
+use fake::cluster::{EVENTS, Running, TASK_RUNS, config_map, eventually, node, one_step, quiet};
+use fake::sink::Sink;
 use serde_json::{Value, json};
 use tektite_controller::{Acting, ControllerOptions};
 
-/// A sink: what came in, and how it answers next.
-#[derive(Clone, Default)]
-struct Sink {
-    heard: Arc<Mutex<Vec<Heard>>>,
-    answers: Arc<Mutex<Vec<u16>>>,
-}
-
-#[derive(Clone, Debug)]
-struct Heard {
-    target: String,
-    headers: HeaderMap,
-    data: Value,
-}
-
-impl Heard {
-    fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    }
-}
-
-async fn hear(
-    State(sink): State<Sink>,
-    target: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> StatusCode {
-    sink.heard.lock().unwrap().push(Heard {
-        target: target.to_string(),
-        headers,
-        data: serde_json::from_slice(&body).unwrap_or_default(),
-    });
-    let next = sink.answers.lock().unwrap().pop();
-    StatusCode::from_u16(next.unwrap_or(202)).unwrap()
-}
-
-impl Sink {
-    /// Listens on this machine; the URL to send to.
-    async fn listen(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = axum::Router::new().fallback(hear).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        format!("http://{address}/in?a=b")
-    }
-
-    fn types(&self) -> Vec<String> {
-        let heard = self.heard.lock().unwrap();
-        heard
-            .iter()
-            .map(|one| one.header("ce-type").to_owned())
-            .collect()
-    }
-}
-
-fn config_map(api: &FakeApi, name: &str, data: Value) {
-    api.create(
-        CONFIG_MAPS,
-        json!({"apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"namespace": "tekton-pipelines", "name": name}, "data": data}),
-    );
+/// The types of the events that `sink` heard of.
+fn types(sink: &Sink) -> Vec<String> {
+    let heard = sink.heard.lock().unwrap();
+    heard
+        .iter()
+        .map(|one| one.header("ce-type").to_owned())
+        .collect()
 }
 
 const CUSTOM_RUNS: &str = "/apis/tekton.dev/v1beta1/customruns";
@@ -96,14 +36,14 @@ async fn a_sink_hears_of_a_runs_life_in_cloudevents_binary_form() {
     let controller = Running::start(&api, ControllerOptions::default());
     api.create(TASK_RUNS, one_step("hello"));
     eventually(&api, "the last event", || {
-        sink.types()
+        types(&sink)
             .iter()
             .any(|type_| type_ == "dev.tekton.event.taskrun.successful.v1")
             .then_some(())
     })
     .await;
     quiet(&api).await;
-    let types = sink.types();
+    let types = types(&sink);
     assert!(
         types.contains(&"dev.tekton.event.taskrun.queued.v1".to_owned()),
         "{types:?}"
@@ -166,7 +106,7 @@ async fn what_others_manage_is_told_of_too_and_a_switch_silences_custom_runs_alo
     api.create(TASK_RUNS, managed);
     api.create(CUSTOM_RUNS, custom("wait"));
     eventually(&api, "both events", || {
-        let types = sink.types();
+        let types = types(&sink);
         (types.contains(&"dev.tekton.event.taskrun.queued.v1".to_owned())
             && types.contains(&"dev.tekton.event.customrun.started.v1".to_owned()))
         .then_some(())
@@ -183,7 +123,7 @@ async fn what_others_manage_is_told_of_too_and_a_switch_silences_custom_runs_alo
     managed["spec"]["managedBy"] = "somebody.dev/else".into();
     api.create(TASK_RUNS, managed);
     eventually(&api, "the other TaskRun's event", || {
-        (sink.types().len() >= 3).then_some(())
+        (types(&sink).len() >= 3).then_some(())
     })
     .await;
     quiet(&api).await;
@@ -258,7 +198,7 @@ async fn without_a_sink_or_the_lead_nothing_is_sent() {
         quiet(&api).await;
         api.create(TASK_RUNS, one_step("hello"));
         quiet(&api).await;
-        assert_eq!(sink.types(), Vec::<String>::new());
+        assert_eq!(types(&sink), Vec::<String>::new());
         controller.stop().await;
     }
 }

@@ -13,6 +13,6 @@ pub mod pipelinerun;
 pub mod references;
 pub mod substitution;
 pub mod taskrun;
-mod trace;
+pub mod trace;
 pub mod trusted;
 pub mod when;

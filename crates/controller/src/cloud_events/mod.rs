@@ -2,7 +2,6 @@
 //! (T-402 to T-408, P-382 to P-386). Nothing here writes to a run.
 
 mod backlog;
-mod sink;
 
 use std::sync::Arc;
 
@@ -14,11 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::events::{Involved, Reporter};
 use crate::leader::Leadership;
 use crate::rest::Resource;
 use crate::world::{Kind, World};
-use sink::Sinks;
 
 pub(crate) use backlog::{Backlog, Changed};
 
@@ -75,7 +74,7 @@ pub(crate) async fn run(world: Arc<World>, leadership: Leadership, stop: Cancell
         world: &world,
         leadership,
         history: History::default(),
-        sinks: Sinks::default(),
+        sinks: Endpoints::of("sink"),
         slots: Arc::new(Semaphore::new(AT_ONCE)),
         under_way: JoinSet::new(),
     };
@@ -97,7 +96,7 @@ struct Sender<'a> {
     world: &'a Arc<World>,
     leadership: Leadership,
     history: History,
-    sinks: Sinks,
+    sinks: Endpoints,
     slots: Arc<Semaphore>,
     under_way: JoinSet<()>,
 }
@@ -125,11 +124,25 @@ impl Sender<'_> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let world = Arc::clone(self.world);
         self.under_way.spawn(async move {
-            let sent = sink.send(&event).await;
+            let sent = send(&sink, &event).await;
             tell(&world, &involved, sent, &event);
             drop(slot);
         });
     }
+}
+
+/// Posts `event` in CloudEvents' binary form (T-405).
+async fn send(sink: &Endpoint, event: &CloudEvent) -> Result<(), String> {
+    let data = serde_json::to_vec(&event.data).map_err(|error| error.to_string())?;
+    let headers = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", &uuid::Uuid::new_v4().to_string()),
+        ("ce-source", &event.source),
+        ("ce-subject", &event.subject),
+        ("ce-time", &Timestamp::now().to_string()),
+        ("ce-type", &event.type_),
+    ];
+    sink.post(&headers, &data).await
 }
 
 /// The event that a change is worth, and whom it is about.

@@ -158,3 +158,12 @@ pub fn condition(object: &Value) -> (String, String) {
     let condition = &object["status"]["conditions"][0];
     (text(&condition["status"]), text(&condition["reason"]))
 }
+
+/// Sets a ConfigMap of the installation.
+pub fn config_map(api: &FakeApi, name: &str, data: Value) {
+    api.create(
+        CONFIG_MAPS,
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "tekton-pipelines", "name": name}, "data": data}),
+    );
+}

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod cluster;
+pub mod sink;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -243,7 +244,8 @@ impl State {
             );
             return Err(failure(409, "AlreadyExists", &message));
         }
-        object["metadata"]["uid"] = json!(format!("uid-{}", self.version + 1));
+        object["metadata"]["uid"] =
+            json!(format!("00000000-0000-4000-8000-{:012x}", self.version + 1));
         if object["metadata"]["creationTimestamp"].is_null() {
             object["metadata"]["creationTimestamp"] = json!(
                 jiff::Timestamp::now()

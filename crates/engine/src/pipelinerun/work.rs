@@ -230,8 +230,9 @@ impl Work<'_> {
     fn live(&mut self, before: &mut Option<Condition>) -> Result<(), Stop> {
         trace::adopt(
             &mut self.run.status.span_context,
-            self.run.metadata.annotations.as_ref(),
+            &self.run.metadata,
             annotation::PIPELINE_RUN_SPAN_CONTEXT,
+            &self.config.tracing,
         );
         self.end_what_is_long_overdue()?;
         if !self.let_in()? {

@@ -94,11 +94,14 @@ impl<'a> Pass<'a> {
                 .get_or_insert_default()
                 .insert(annotation::RELEASE.into(), release);
         }
-        trace::adopt(
-            &mut self.run.status.span_context,
-            self.run.metadata.annotations.as_ref(),
-            annotation::TASK_RUN_SPAN_CONTEXT,
-        );
+        if !self.run.is_done() {
+            trace::adopt(
+                &mut self.run.status.span_context,
+                &self.run.metadata,
+                annotation::TASK_RUN_SPAN_CONTEXT,
+                &self.config.tracing,
+            );
+        }
         let before = self.succeeded();
         let pending = self.run.spec.status == TaskRunSpec::PENDING;
         if self.run.status.start_time.is_none() && !pending && !self.run.is_done() {

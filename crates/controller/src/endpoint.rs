@@ -1,44 +1,53 @@
-//! Sending an event: one POST in CloudEvents' binary form, again and later each time while the sink may yet take it
-//! (T-405, T-408, P-386).
+//! Servers outside the cluster that something is posted to: again and later each time while they may yet take it.
 
 use std::time::Duration;
 
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
-use jiff::Timestamp;
 use kube::client::Body;
-use tektite_engine::cloud_event::CloudEvent;
 
 /// The unit of the delays: the first retry comes after two, each further one after twice the time.
 const PERIOD: Duration = Duration::from_millis(10);
 /// How often a failed attempt is repeated.
 const RETRIES: u32 = 10;
-/// How long a sink may take to answer.
+/// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The sink in use; a new one when the configuration names another.
-#[derive(Default)]
-pub(super) struct Sinks {
-    current: Option<(String, Sink)>,
+/// The server in use; a new one when the configuration names another.
+pub(crate) struct Endpoints {
+    /// What it is called in errors.
+    what: &'static str,
+    current: Option<(String, Endpoint)>,
 }
 
-impl Sinks {
-    /// The sink at `url`.
-    pub(super) fn get(&mut self, url: &str) -> Result<Sink, String> {
-        if let Some((known, sink)) = &self.current
+impl Endpoints {
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self {
+            what,
+            current: None,
+        }
+    }
+
+    /// The one at `url`.
+    ///
+    /// # Errors
+    /// Why it is no URL that something can be posted to.
+    pub(crate) fn get(&mut self, url: &str) -> Result<Endpoint, String> {
+        if let Some((known, endpoint)) = &self.current
             && known == url
         {
-            return Ok(sink.clone());
+            return Ok(endpoint.clone());
         }
-        let sink = Sink::new(url)?;
-        self.current = Some((url.to_owned(), sink.clone()));
-        Ok(sink)
+        let endpoint = Endpoint::new(url)
+            .map_err(|cause| format!("the {} {url:?} cannot be used: {cause}", self.what))?;
+        self.current = Some((url.to_owned(), endpoint.clone()));
+        Ok(endpoint)
     }
 }
 
-/// Where events go.
+/// Where to post.
 #[derive(Clone)]
-pub(super) struct Sink {
+pub(crate) struct Endpoint {
     client: kube::Client,
     /// Path and query of its URL.
     target: Uri,
@@ -53,50 +62,46 @@ enum Attempt {
     Refused(String),
 }
 
-impl Sink {
+impl Endpoint {
     fn new(url: &str) -> Result<Self, String> {
-        let said = |cause: String| format!("the sink {url:?} cannot be used: {cause}");
-        let uri: Uri = url.parse().map_err(|error| said(format!("{error}")))?;
+        let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(said("it is no http or https URL".into()));
+            return Err("it is no http or https URL".into());
         }
         let target = uri.path_and_query().cloned();
         let mut parts = uri.into_parts();
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-        let origin = Uri::from_parts(parts).map_err(|error| said(error.to_string()))?;
+        let origin = Uri::from_parts(parts).map_err(|error| error.to_string())?;
         // The client of the API is an HTTP client with TLS like any other.
         let mut config = kube::Config::new(origin);
         config.default_retry = false;
-        let client = kube::Client::try_from(config).map_err(|error| said(error.to_string()))?;
+        let client = kube::Client::try_from(config).map_err(|error| error.to_string())?;
         Ok(Self {
             client,
             target: target.map_or_else(|| Uri::from_static("/"), Uri::from),
         })
     }
 
-    /// Sends `event` until it is taken, refused for good or was tried often enough.
+    /// Posts JSON until it is taken, refused for good or was tried often enough.
     ///
     /// # Errors
     /// What the last attempt came to, and how often it was repeated.
-    pub(super) async fn send(&self, event: &CloudEvent) -> Result<(), String> {
-        let data = serde_json::to_vec(&event.data).map_err(|error| error.to_string())?;
-        let id = uuid::Uuid::new_v4().to_string();
-        let time = Timestamp::now().to_string();
-        with_retries(|| self.attempt(event, &id, &time, &data)).await
+    pub(crate) async fn post(
+        &self,
+        headers: &[(&'static str, &str)],
+        json: &[u8],
+    ) -> Result<(), String> {
+        with_retries(|| self.attempt(headers, json)).await
     }
 
-    async fn attempt(&self, event: &CloudEvent, id: &str, time: &str, data: &[u8]) -> Attempt {
-        let request = Request::post(self.target.clone())
-            .header("ce-specversion", "1.0")
-            .header("ce-id", id)
-            .header("ce-source", &event.source)
-            .header("ce-subject", &event.subject)
-            .header("ce-time", time)
-            .header("ce-type", &event.type_)
+    async fn attempt(&self, headers: &[(&'static str, &str)], json: &[u8]) -> Attempt {
+        let mut request = Request::post(self.target.clone())
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONNECTION, "close")
-            .body(Body::from(data.to_vec()));
-        let request = match request {
+            .header(header::CONNECTION, "close");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = match request.body(Body::from(json.to_vec())) {
             Ok(request) => request,
             Err(error) => return Attempt::Refused(error.to_string()),
         };
@@ -146,7 +151,7 @@ async fn with_retries<F: Future<Output = Attempt>>(
         let last = match attempt().await {
             Attempt::Taken => return Ok(()),
             Attempt::Failed(cause) if retries < RETRIES => {
-                tracing::debug!(cause, retries, "sending a cloud event again");
+                tracing::debug!(cause, retries, "posting again");
                 None
             }
             Attempt::Failed(cause) | Attempt::Refused(cause) => Some(cause),
@@ -197,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_that_is_no_url_is_told_of() {
+    fn what_is_no_url_is_told_of() {
         for url in ["", "sink", "ftp://sink", "http//sink"] {
-            let error = Sink::new(url).err().unwrap_or_default();
+            let error = Endpoints::of("sink").get(url).err().unwrap_or_default();
             assert!(
                 error.starts_with(&format!("the sink {url:?} cannot be used: ")),
                 "{error}"
