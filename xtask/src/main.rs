@@ -1,8 +1,9 @@
-//! Development tasks: `cargo xtask test`, `bench` and `parity`.
+//! Development tasks: `cargo xtask test`, `bench`, `fuzz` and `parity`.
 #![forbid(unsafe_code)]
 
 mod architecture;
 mod bench;
+mod fuzz;
 mod parity;
 mod test;
 
@@ -26,6 +27,8 @@ enum Task {
     Bench(bench::Options),
     /// Lists the rows of the compatibility contract and the tests that hold them.
     Parity(parity::Options),
+    /// Feeds every decoder with what it does not expect.
+    Fuzz(fuzz::Options),
     /// Checks that crates depend only on what the design lets them.
     Architecture,
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Parity(options) => parity::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Architecture => architecture::check(),
     };
     match outcome {

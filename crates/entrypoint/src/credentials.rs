@@ -16,9 +16,9 @@ use crate::system::{Error, Result as IoResult};
 /// What the command line asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    docker: Docker,
-    basic: Basic,
-    ssh: Ssh,
+    pub(crate) docker: Docker,
+    pub(crate) basic: Basic,
+    pub(crate) ssh: Ssh,
 }
 
 impl Wanted {

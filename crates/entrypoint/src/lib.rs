@@ -17,6 +17,8 @@ mod debug;
 mod docker_credentials;
 mod duration;
 mod flags;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod git_credentials;
 mod json;
 mod json_value;
@@ -48,6 +50,12 @@ use lifecycle::Failure;
 use log::log;
 use path::Path;
 use system::process::{Command, Environment, Signal};
+
+/// Runs every decoder on `data`, with `root` in place of `/tekton`; for the fuzz target.
+#[cfg(feature = "fuzz")]
+pub fn fuzz(data: &[u8], root: &str) {
+    fuzz::all(data, &root.into());
+}
 
 /// Ends the program.
 pub fn exit(code: u8) -> ! {

@@ -113,7 +113,7 @@ fn deflate(json: &[u8]) -> Vec<u8> {
     out
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let plain = match bytes.strip_prefix(COMPRESSED) {
         Some(encoded) => {
             let deflated = base64_text::decode_unpadded(encoded)?;
