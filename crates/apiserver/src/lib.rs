@@ -34,6 +34,7 @@ mod tokens;
 mod webhook;
 mod websocket;
 
+pub use certificate::not_after;
 pub use error::{ApiError, Cause, Details};
 pub use identity::Identity;
 pub use kubelet::{Kubelet, LogError, LogOptions};

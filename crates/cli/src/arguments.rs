@@ -1,7 +1,11 @@
 //! The command line's grammar. The forms in the README are stable: scripts rely on them.
 
+mod component;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use component::{Access, Controller, Images, Probes, Sharing, Webhook, two_dashes};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -29,7 +33,9 @@ pub enum Command {
     /// Say whether the local cluster runs, and what it holds
     Status(Status),
     /// Run the controllers alone, against any cluster that has the CRDs
-    Controller(Controller),
+    Controller(Box<Controller>),
+    /// Answer a cluster's admission and conversion reviews by TLS
+    Webhook(Webhook),
     /// Print the CustomResourceDefinitions
     Crds(Crds),
     /// List runs, tasks and pipelines
@@ -154,17 +160,6 @@ pub struct Status {
     /// Which cluster.
     #[command(flatten)]
     pub data_dir: DataDir,
-}
-
-/// `tektite controller`.
-#[derive(Debug, Args)]
-pub struct Controller {
-    /// Which cluster.
-    #[command(flatten)]
-    pub target: Target,
-    /// Image with the entrypoint binary, for clusters whose nodes do not have it
-    #[arg(long, value_name = "IMAGE", default_value = "tektite/entrypoint")]
-    pub entrypoint_image: String,
 }
 
 /// `tektite crds`.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::arguments::Target;
+use crate::arguments::{Access, Target};
 use crate::exit::{Exit, Failure};
+use crate::throttle::{Limits, Throttle};
 
 /// A cluster and the namespace to work in.
 #[derive(Clone)]
@@ -18,17 +19,7 @@ pub struct Connection {
 
 /// Connects to the cluster that the arguments name, or else to the nearest one.
 pub async fn connect(target: &Target) -> Result<Connection, Failure> {
-    let options = KubeConfigOptions {
-        context: target.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let (kubeconfig, origin) = read(target)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| {
-            Failure::new(Exit::Refused, format!("{origin}: {error}"))
-                .hint("check the file, and the name of the context")
-        })?;
+    let (config, origin) = configuration(target, None).await?;
     let namespace = target
         .namespace
         .clone()
@@ -38,12 +29,60 @@ pub async fn connect(target: &Target) -> Result<Connection, Failure> {
     Ok(Connection { client, namespace })
 }
 
+/// Connects a component that may make `times` as many requests as `access` says; inside of a cluster to that one.
+pub async fn connect_component(
+    target: &Target,
+    access: &Access,
+    times: u32,
+) -> Result<kube::Client, Failure> {
+    let limits = Limits::of(access, times).map_err(|error| Failure::new(Exit::Refused, error))?;
+    let outside = target.kubeconfig.is_some() || target.context.is_some();
+    let (config, origin) = match kube::Config::incluster() {
+        Ok(config) if !outside && !variable_is_set() => (config, "the pod's account".to_owned()),
+        _ => configuration(target, Some(access)).await?,
+    };
+    let refused =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Refused, format!("{origin}: {error}"));
+    let client = kube::client::ClientBuilder::try_from(config).map_err(|error| refused(&error))?;
+    Ok(client.with_layer(&Throttle::new(limits)).build())
+}
+
+/// What the kubeconfig says, and what to call it.
+async fn configuration(
+    target: &Target,
+    access: Option<&Access>,
+) -> Result<(kube::Config, String), Failure> {
+    let options = KubeConfigOptions {
+        context: target.context.clone(),
+        cluster: access.and_then(|access| access.cluster.clone()),
+        ..KubeConfigOptions::default()
+    };
+    let (kubeconfig, origin) = read(target)?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| {
+            Failure::new(Exit::Refused, format!("{origin}: {error}"))
+                .hint("check the file, and the names of context and cluster")
+        })?;
+    if let Some(server) = access.and_then(|access| access.server.as_deref()) {
+        config.cluster_url = server.parse().map_err(|error| {
+            Failure::new(Exit::Refused, format!("--server {server}: {error}"))
+                .hint("it takes a URL, such as https://127.0.0.1:6443")
+        })?;
+    }
+    Ok((config, origin))
+}
+
+fn variable_is_set() -> bool {
+    std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty())
+}
+
 /// The kubeconfig and what to call it.
 fn read(target: &Target) -> Result<(Kubeconfig, String), Failure> {
     if let Some(path) = &target.kubeconfig {
         return from_file(path.clone());
     }
-    if std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty()) {
+    if variable_is_set() {
         return match Kubeconfig::from_env() {
             Ok(Some(kubeconfig)) => Ok((kubeconfig, "$KUBECONFIG".to_owned())),
             Ok(None) => Err(no_cluster()),

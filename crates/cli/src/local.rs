@@ -12,7 +12,7 @@ use tektite_controller::{
 use tektite_engine::taskrun::pod::PodOptions;
 use tektite_node::Degraded;
 use tektite_oci::{BuiltInContent, BuiltInFile, ImageStore, StoreOptions};
-use tektite_resolvers::{AddressPolicy, Resolvers};
+use tektite_resolvers::AddressPolicy;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use crate::connect::Connection;
 use crate::data_dir::{self, IMAGE_MAP, IMAGES};
 use crate::exit::{Exit, Failure};
 use crate::image_configs::StoreConfigs;
-use crate::resolving::resolver_options;
+use crate::resolving::{answer_requests, resolver_options};
 use crate::warnings::{self, Warnings};
 
 /// The program that orders the steps of every pod.
@@ -197,7 +197,11 @@ impl Local {
         let mut controllers = Vec::new();
         if acting != Acting::Never {
             let options = resolver_options(AddressPolicy::local(), None);
-            let running = Resolvers::run(client.clone(), options, stop.clone());
+            let election = match &acting {
+                Acting::Elected(election) => Some(election.clone()),
+                _ => None,
+            };
+            let running = answer_requests(client.clone(), options, election, stop.clone());
             controllers.push(tokio::spawn(running));
         }
         let options = ControllerOptions {

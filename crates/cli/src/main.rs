@@ -15,13 +15,17 @@ mod local;
 mod logging;
 mod manifest;
 mod objects;
+mod probes;
 mod report;
 mod resolving;
 mod start;
 mod terminal;
+mod throttle;
+mod tls;
 mod up_record;
 mod view;
 mod warnings;
+mod webhook_certificate;
 
 use std::process::ExitCode;
 
@@ -39,7 +43,8 @@ fn main() -> ExitCode {
     {
         tektite_node::launcher_main();
     }
-    let arguments = arguments::Arguments::parse();
+    let words = arguments::two_dashes(std::env::args_os());
+    let arguments = arguments::Arguments::parse_from(words);
     match commands::dispatch(arguments) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -149,11 +149,11 @@ impl Outside {
         Self(child, log)
     }
 
-    /// Waits until it has said `part` for each of the kinds it sees to.
+    /// Waits until it has said `part` for each of the three kinds it sees to and the five resolvers it has.
     fn says(&self, part: &str) {
         eventually(part, Duration::from_secs(60), || {
             let log = fs::read_to_string(&self.1).unwrap_or_default();
-            (log.matches(part).count() == 3).then_some(())
+            (log.matches(part).count() == 8).then_some(())
         });
     }
 }
@@ -165,7 +165,7 @@ impl Drop for Outside {
     }
 }
 
-/// P-392, P-394: beside the cluster's own controllers one from outside waits.
+/// P-319, P-392, P-394: beside the cluster's own controllers one from outside waits.
 #[test]
 fn a_controller_from_outside_stands_by_while_the_clusters_own_leads() {
     let up = Up::start(&[]);

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -115,6 +117,69 @@ impl Authority {
     }
 }
 
+/// A server's certificate, the key to it, and the authority that vouches for it, all in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerCertificate {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+    /// The authority's certificate.
+    pub authority: String,
+}
+
+impl ServerCertificate {
+    /// For a server of these names, for that long from now, by an authority of its own whose key nobody keeps.
+    ///
+    /// # Errors
+    /// A name is none.
+    pub fn issue(names: Vec<String>, valid: Duration) -> Result<Self, AuthorityError> {
+        let now = SystemTime::now();
+        // Clocks differ.
+        let begin = now - Duration::from_secs(300);
+        let end = now.checked_add(valid).unwrap_or(now);
+        let mut root = parameters();
+        let authority_key = KeyPair::generate().map_err(failed)?;
+        let key = KeyPair::generate().map_err(failed)?;
+        let mut leaf = CertificateParams::new(names).map_err(failed)?;
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        for parameters in [&mut root, &mut leaf] {
+            (parameters.not_before, parameters.not_after) = (begin.into(), end.into());
+        }
+        let authority = root.self_signed(&authority_key).map_err(failed)?.pem();
+        let issuer = Issuer::from_params(&root, &authority_key);
+        let certificate = leaf.signed_by(&key, &issuer).map_err(failed)?.pem();
+        Ok(Self {
+            certificate,
+            key: key.serialize_pem(),
+            authority,
+        })
+    }
+
+    /// When it ends; none if it is no certificate.
+    pub fn end(&self) -> Option<Timestamp> {
+        tektite_apiserver::not_after(&pem_to_der(&self.certificate).ok()?)
+    }
+
+    /// TLS for a server that shows it and asks clients for none.
+    ///
+    /// # Errors
+    /// Certificate or key cannot be read, or do not belong together.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, AuthorityError> {
+        use rustls::pki_types::pem::PemObject as _;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(failed)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?
+            .with_no_client_auth()
+            .with_single_cert(vec![pem_to_der(&self.certificate)?], key)
+            .map_err(failed)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
 /// The first address of the service range, where `kubernetes.default` is.
 const KUBERNETES_SERVICE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)));
 
@@ -176,5 +241,21 @@ mod tests {
         second
             .server_config(address)
             .expect("a certificate signed by the read key");
+    }
+
+    #[test]
+    fn an_issued_certificate_ends_when_it_is_meant_to_and_serves_until_then() {
+        let day = Duration::from_secs(86_400);
+        let issued = ServerCertificate::issue(vec!["a.b.svc".into()], day).expect("issued");
+        let end = Timestamp::now() + jiff::SignedDuration::from_hours(24);
+        let off = issued.end().expect("an end").duration_until(end).as_secs();
+        assert!((0..60).contains(&off), "{off}");
+        issued.server_config().expect("key and certificate fit");
+        let other = ServerCertificate::issue(vec!["a.b.svc".into()], day).expect("issued");
+        let mixed = ServerCertificate {
+            key: other.key,
+            ..issued
+        };
+        assert!(mixed.server_config().is_err());
     }
 }

@@ -14,6 +14,7 @@ mod lock;
 mod logs;
 mod private;
 
+pub use authority::{AuthorityError, ServerCertificate};
 pub use cluster::{Cluster, ClusterOptions, StartError};
 pub use lock::holder;
 pub use private::PrivateDirectory;

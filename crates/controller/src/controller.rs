@@ -17,6 +17,7 @@ use crate::cloud_events;
 use crate::config::read_config;
 use crate::events::recorder;
 use crate::leader::{self, Leadership};
+use crate::metrics;
 use crate::options::{Acting, ControllerOptions};
 use crate::resolution_request;
 use crate::run::{self, Outcome, ReconcileError};
@@ -28,6 +29,12 @@ use crate::world::{Cached, Key, Kind, World};
 /// Keeps runs going. See [`Controller::run`].
 #[derive(Debug)]
 pub struct Controller;
+
+/// Keeps a configuration current until it is dropped.
+#[derive(Debug)]
+pub struct Following {
+    _tasks: JoinSet<()>,
+}
 
 /// Why a controller cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +78,28 @@ impl Controller {
         Box::pin(Self::work(client, options, shutdown))
     }
 
+    /// Reads the configuration and keeps `options.config` current from then on, as long as the [`Following`] is kept: for a
+    /// process that answers webhooks and does nothing else.
+    //
+    // Boxed as [`Controller::run`] is.
+    pub fn follow_configuration(
+        client: kube::Client,
+        options: ControllerOptions,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, Result<Following, RunError>> {
+        Box::pin(async move {
+            let (recorder, _) = recorder();
+            let world = Arc::new(World::new(client, options, recorder, shutdown.clone()));
+            let mut tasks = JoinSet::new();
+            let system = Some(world.options.system_namespace.clone());
+            tokio::select! {
+                followed = follow::<ConfigMap>(&world, &mut tasks, &shutdown, system, "", reload) => followed?,
+                () = shutdown.cancelled() => {}
+            }
+            Ok(Following { _tasks: tasks })
+        })
+    }
+
     async fn work(
         client: kube::Client,
         options: ControllerOptions,
@@ -91,6 +120,10 @@ impl Controller {
         tokio::select! {
             followed = follow::<ConfigMap>(&world, &mut tasks, &stop, system, "", reload) => followed?,
             () = shutdown.cancelled() => return Ok(()),
+        }
+        if let Some(address) = world.options.metrics_address.clone() {
+            let (world, stop) = (Arc::clone(&world), stop.clone());
+            tasks.spawn(async move { metrics::serve(world, address, stop).await });
         }
         // Then all kinds at once; decisions wait for all of them.
         let lists = futures::future::try_join(
@@ -169,6 +202,7 @@ impl Controller {
             }
             Acting::Never => Leadership::none(),
         };
+        tasks.spawn(resync(Arc::clone(&world)));
         let mut notifiers = JoinSet::new();
         notifiers.spawn(cloud_events::run(
             Arc::clone(&world),
@@ -185,6 +219,20 @@ impl Controller {
         // What happened last is told too, unless the API has gone away.
         let _ = tokio::time::timeout(LAST_EVENTS, writers.join_all()).await;
         Ok(())
+    }
+}
+
+/// Looks at every run now and then, whether or not anything was heard of it.
+async fn resync(world: Arc<World>) {
+    let period = world.options.resync_period;
+    if period.is_zero() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(period).await;
+        for kind in Kind::ALL {
+            world.queue_all(kind);
+        }
     }
 }
 

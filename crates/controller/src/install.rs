@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tektite_api::names::{NAMESPACE, RESOLVERS_NAMESPACE};
 
 use crate::rest::{CallError, PatchType, Rest};
-use crate::webhook::webhook_configurations;
+use crate::webhook::{WebhookService, conversion_patch, webhook_configurations};
 
 /// How to install.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +57,7 @@ async fn put_all(client: &kube::Client, options: &InstallOptions) -> Result<(), 
         add_ca_bundle(&mut crd, ca_bundle);
         let rest = &rest;
         async move {
-            let applied = apply(
-                rest,
-                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-                &crd,
-            )
-            .await?;
+            let applied = apply(rest, CRDS, &crd).await?;
             await_established(rest, applied).await
         }
     }));
@@ -83,24 +78,87 @@ async fn put_all(client: &kube::Client, options: &InstallOptions) -> Result<(), 
     }));
     futures::future::try_join3(crds, roles, info).await?;
     // Last, so that nothing of the above is held up by a webhook that does not answer yet.
-    try_join_all(
-        webhook_configurations(ca_bundle)
-            .into_iter()
-            .map(|configuration| {
-                let rest = &rest;
-                async move {
-                    let plural = match configuration["kind"].as_str() {
-                        Some("MutatingWebhookConfiguration") => "mutatingwebhookconfigurations",
-                        _ => "validatingwebhookconfigurations",
-                    };
-                    let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
-                    apply(rest, &path, &configuration).await
-                }
-            }),
-    )
-    .await?;
-    Ok(())
+    let configurations = webhook_configurations(&WebhookService::default(), ca_bundle);
+    let rest = &rest;
+    let applied = configurations.iter().map(|configuration| async move {
+        apply(rest, collection_of(configuration), configuration).await
+    });
+    try_join_all(applied).await.map(drop)
 }
+
+/// Where a webhook configuration is kept.
+fn collection_of(configuration: &Value) -> &'static str {
+    match configuration["kind"].as_str() {
+        Some("MutatingWebhookConfiguration") => {
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+        }
+        _ => "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    }
+}
+
+/// Has the API server ask `service`, whose certificate `ca_bundle` (PEM) vouches for, for admission and conversion.
+///
+/// The CRDs must be there; what is as it should be already stays so. No more rights are needed than upstream's installation
+/// gives its webhooks: to patch those CRDs, and to read and replace the configurations.
+//
+// Boxed, so that it is compiled here and not by whoever awaits it.
+pub fn register_webhooks<'a>(
+    client: &'a kube::Client,
+    service: &'a WebhookService,
+    ca_bundle: &'a str,
+) -> BoxFuture<'a, Result<(), InstallError>> {
+    Box::pin(async move {
+        let rest = Rest::new(client.clone());
+        let patch = conversion_patch(service, ca_bundle).to_string();
+        let converted = tektite_api::crd::definitions()
+            .into_iter()
+            .filter(|crd| crd.pointer("/spec/conversion/webhook").is_some());
+        for crd in converted {
+            let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!("{CRDS}/{name}");
+            let body = patch.clone().into_bytes();
+            let patched = rest.patch(&path, PatchType::Merge, body).await;
+            patched.map_err(|error| InstallError {
+                object: format!("CustomResourceDefinition {name}"),
+                message: error.to_string(),
+            })?;
+        }
+        for configuration in webhook_configurations(service, Some(ca_bundle)) {
+            replace(&rest, &configuration).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Brings a webhook configuration to this state, or creates it if there is none.
+async fn replace(rest: &Rest, configuration: &Value) -> Result<(), InstallError> {
+    let collection = collection_of(configuration);
+    let name = configuration["metadata"]["name"].as_str();
+    let name = name.unwrap_or_default();
+    let path = format!("{collection}/{name}");
+    let body = |object: &Value| object.to_string().into_bytes();
+    let replaced = match rest.get(&path).await {
+        Ok(found) => match serde_json::from_slice::<Value>(&found) {
+            Ok(mut object) => {
+                json_patch::merge(&mut object, configuration);
+                rest.put(&path, body(&object)).await
+            }
+            Err(error) => Err(CallError::Unreachable(error.to_string())),
+        },
+        Err(error) if error.is_not_found() => rest.post(collection, body(configuration)).await,
+        Err(error) => Err(error),
+    };
+    replaced.map(drop).map_err(|error| InstallError {
+        object: format!(
+            "{} {name}",
+            configuration["kind"].as_str().unwrap_or_default()
+        ),
+        message: error.to_string(),
+    })
+}
+
+/// Where CRDs are.
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// Creates the object, or brings the one that is there to the same state; what others added to it stays.
 async fn apply(rest: &Rest, collection: &str, object: &Value) -> Result<Value, InstallError> {
@@ -127,7 +185,7 @@ async fn await_established(rest: &Rest, mut crd: Value) -> Result<(), InstallErr
         .as_str()
         .unwrap_or_default()
         .to_owned();
-    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+    let path = format!("{CRDS}/{name}");
     let failed = |message: String| InstallError {
         object: format!("CustomResourceDefinition {name}"),
         message,

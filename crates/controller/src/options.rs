@@ -6,7 +6,7 @@ use tektite_engine::taskrun::pod::PodOptions;
 
 use crate::config::ConfigHandle;
 use crate::images::{ImageConfigs, NoImages};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsAddress};
 
 /// How to run a [`Controller`](crate::Controller).
 #[derive(Clone)]
@@ -25,6 +25,10 @@ pub struct ControllerOptions {
     pub system_namespace: String,
     /// How many runs may be reconciled at once.
     pub parallelism: usize,
+    /// How often every run is looked at without cause; never, if zero (T-419).
+    pub resync_period: std::time::Duration,
+    /// Where metrics are served if the configuration wants them to be; nowhere, if none.
+    pub metrics_address: Option<MetricsAddress>,
     /// When this process acts on runs.
     pub acting: Acting,
 }
@@ -39,6 +43,8 @@ impl Default for ControllerOptions {
             namespace: None,
             system_namespace: tektite_api::names::NAMESPACE.into(),
             parallelism: 32,
+            resync_period: std::time::Duration::from_secs(10 * 60 * 60),
+            metrics_address: None,
             acting: Acting::Always,
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -105,6 +106,17 @@ impl Head {
     }
 }
 
+/// Takes away what no decision reads and what may be as large as all the rest (T-126).
+pub(crate) fn trim_metadata(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// Where `kubectl apply` keeps the whole manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 enum Body<K> {
     Raw(Bytes),
     Decoded(Arc<K>),
@@ -143,6 +155,7 @@ pub(crate) enum Change {
 /// The objects of one kind.
 pub(crate) struct Store<K> {
     label: &'static str,
+    trim: fn(&mut K),
     inner: Mutex<Inner<K>>,
 }
 
@@ -154,8 +167,14 @@ struct Inner<K> {
 impl<K: DeserializeOwned> Store<K> {
     /// An empty store that groups its objects by `label`.
     pub(crate) fn new(label: &'static str) -> Self {
+        Self::trimmed(label, |_| {})
+    }
+
+    /// As [`Store::new`], with what `trim` leaves of each object.
+    pub(crate) fn trimmed(label: &'static str, trim: fn(&mut K)) -> Self {
         Self {
             label,
+            trim,
             inner: Mutex::new(Inner {
                 entries: HashMap::new(),
                 groups: HashMap::new(),
@@ -210,7 +229,7 @@ impl<K: DeserializeOwned> Store<K> {
 
     /// The object of that name.
     pub(crate) fn get(&self, name: &Name) -> Slot<K> {
-        self.lock().decode(name)
+        self.lock().decode(name, self.trim)
     }
 
     /// The head of the object of that name.
@@ -249,7 +268,7 @@ impl<K: DeserializeOwned> Store<K> {
             .collect();
         names
             .iter()
-            .filter_map(|name| match inner.decode(name) {
+            .filter_map(|name| match inner.decode(name, self.trim) {
                 Slot::Here(object) => Some(object),
                 _ => None,
             })
@@ -282,7 +301,7 @@ impl<K: DeserializeOwned> Store<K> {
         let mut inner = self.lock();
         let names: Vec<Name> = inner.entries.keys().cloned().collect();
         for name in names {
-            if let Slot::Here(object) = inner.decode(&name) {
+            if let Slot::Here(object) = inner.decode(&name, self.trim) {
                 each(&object);
             }
         }
@@ -290,13 +309,16 @@ impl<K: DeserializeOwned> Store<K> {
 }
 
 impl<K: DeserializeOwned> Inner<K> {
-    fn decode(&mut self, name: &Name) -> Slot<K> {
+    fn decode(&mut self, name: &Name, trim: fn(&mut K)) -> Slot<K> {
         let Some(entry) = self.entries.get_mut(name) else {
             return Slot::Absent;
         };
         if let Body::Raw(bytes) = &entry.body {
             entry.body = match serde_json::from_slice(bytes) {
-                Ok(object) => Body::Decoded(Arc::new(object)),
+                Ok(mut object) => {
+                    trim(&mut object);
+                    Body::Decoded(Arc::new(object))
+                }
                 Err(error) => {
                     tracing::error!(object = %name, %error, "an object of the API cannot be decoded; it is ignored");
                     Body::Broken
@@ -372,6 +394,23 @@ mod tests {
             .iter()
             .map(|n| n.name.to_string())
             .collect()
+    }
+
+    /// T-126: runs and pods are kept without what only others need.
+    #[test]
+    fn what_is_kept_of_an_object_has_no_managed_fields_and_no_applied_manifest() {
+        use k8s_openapi::api::core::v1::Pod;
+        let store = Store::<Pod>::trimmed("g", |pod| trim_metadata(&mut pod.metadata));
+        let pod = json!({"metadata": {"namespace": "ns", "name": "a", "resourceVersion": "5",
+            "annotations": {LAST_APPLIED: "{}", "other": "kept"},
+            "managedFields": [{"manager": "kubectl", "operation": "Apply"}]}});
+        store.observe(pod.to_string().into()).unwrap();
+        let Slot::Here(kept) = store.get(&Name::new("ns", "a")) else {
+            panic!("a is stored")
+        };
+        assert_eq!(kept.metadata.managed_fields, None);
+        let annotations = kept.metadata.annotations.as_ref().unwrap();
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["other"]);
     }
 
     #[test]

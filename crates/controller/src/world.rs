@@ -21,7 +21,7 @@ use crate::options::ControllerOptions;
 use crate::queue::{Lane, Queue};
 use crate::rest::{CallError, Resource, Rest};
 use crate::spans::Outbox;
-use crate::store::{Change, Head, Name, Slot, Store};
+use crate::store::{Change, Head, Name, Slot, Store, trim_metadata};
 
 /// What a reconcile is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,10 +154,16 @@ impl World {
             stop,
             backlog: Backlog::default(),
             spans: Outbox::default(),
-            task_runs: Store::new(label::PIPELINE_RUN),
-            pipeline_runs: Store::new(label::PIPELINE_RUN),
+            task_runs: Store::trimmed(label::PIPELINE_RUN, |run: &mut TaskRun| {
+                trim_metadata(&mut run.metadata);
+            }),
+            pipeline_runs: Store::trimmed(label::PIPELINE_RUN, |run: &mut PipelineRun| {
+                trim_metadata(&mut run.metadata);
+            }),
             custom_runs: Store::new(label::PIPELINE_RUN),
-            pods: Store::new(label::TASK_RUN),
+            pods: Store::trimmed(label::TASK_RUN, |pod: &mut Pod| {
+                trim_metadata(&mut pod.metadata);
+            }),
             resolution_requests: Store::new(""),
             config_maps: Store::new(""),
             limit_ranges: Store::new(""),

@@ -47,6 +47,26 @@ pub struct ResolverOptions {
     pub hubs: HubUrls,
     /// The ConfigMap with the cache's limits.
     pub cache_config_map: String,
+    /// Which requests to answer, where other processes answer the rest; all, if none.
+    pub share: Option<Share>,
+}
+
+/// Says of a queue and a request whether it is this process' to answer.
+pub type Leads = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+/// This process' part of the requests, which may change (P-319).
+#[derive(Clone)]
+pub struct Share {
+    /// Whether a request (`namespace/name`) of a queue, one of [`Resolvers::queues`], is to be answered here.
+    pub leads: Arc<Leads>,
+    /// Changes when more requests may have come into the share.
+    pub changes: watch::Receiver<u64>,
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Share").finish_non_exhaustive()
+    }
 }
 
 impl ResolverOptions {
@@ -58,6 +78,7 @@ impl ResolverOptions {
             proxies: Proxies::default(),
             hubs: HubUrls::default(),
             cache_config_map: "resolver-cache-config".into(),
+            share: None,
         }
     }
 }
@@ -67,6 +88,12 @@ impl ResolverOptions {
 pub struct Resolvers;
 
 impl Resolvers {
+    /// The queues of requests, one for each resolver, as upstream names them.
+    pub fn queues() -> Vec<String> {
+        let desks = desks(HubUrls::default());
+        desks.values().map(|desk| desk.queue.clone()).collect()
+    }
+
     /// Answers the requests to the built-in resolvers until `shutdown`, and reads their ConfigMaps as they change.
     ///
     /// Nothing is remembered that the API does not hold: what was under way is begun again by the next process. While the
@@ -94,22 +121,32 @@ impl Resolvers {
             settings,
             cache: Cache::default(),
             cache_config_map: options.cache_config_map,
+            leads: options.share.as_ref().map(|share| Arc::clone(&share.leads)),
         });
+        let mut changes = options.share.map(|share| share.changes);
         let api: Api<ResolutionRequest> = match &options.namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
         let labels: Vec<&str> = office.desks.keys().copied().collect();
         let selector = format!("{} in ({})", label::RESOLVER_TYPE, labels.join(","));
-        let mut events = watcher(api, watcher::Config::default().labels(&selector))
-            .default_backoff()
-            .boxed();
+        let follow = || {
+            watcher(api.clone(), watcher::Config::default().labels(&selector))
+                .default_backoff()
+                .boxed()
+        };
+        let mut events = follow();
         let mut under_way = UnderWay::default();
         loop {
             let event = tokio::select! {
                 () = shutdown.cancelled() => return,
                 ended = under_way.tasks.join_next(), if !under_way.tasks.is_empty() => {
                     under_way.note_end(ended);
+                    continue;
+                }
+                () = next_change(&mut changes) => {
+                    // What was left to another may be waiting.
+                    events = follow();
                     continue;
                 }
                 event = events.next() => event,
@@ -129,9 +166,20 @@ impl Resolvers {
     }
 }
 
+/// Resolves when the share has changed; never, if there is none.
+async fn next_change(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = changes
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 /// One resolver and how much it may do at once.
 struct Desk {
     resolver: Arc<dyn Resolver>,
+    queue: String,
     slots: Semaphore,
 }
 
@@ -148,6 +196,7 @@ fn desks(hubs: HubUrls) -> BTreeMap<&'static str, Desk> {
         .map(|resolver| {
             let desk = Desk {
                 slots: Semaphore::new(resolver.parallel()),
+                queue: format!("TektonResolverFramework.{}", resolver.identity().title),
                 resolver,
             };
             (desk.resolver.identity().label, desk)
@@ -164,6 +213,23 @@ struct Office {
     settings: SettingsHandle,
     cache: Cache,
     cache_config_map: String,
+    leads: Option<Arc<Leads>>,
+}
+
+impl Office {
+    /// The desk that a request is for.
+    fn desk(&self, request: &ResolutionRequest) -> Option<&Desk> {
+        let labels = request.metadata.labels.as_ref()?;
+        self.desks.get(labels.get(label::RESOLVER_TYPE)?.as_str())
+    }
+
+    /// Whether another process answers the request.
+    fn leaves(&self, request: &ResolutionRequest, (namespace, name): &Key) -> bool {
+        let Some((leads, desk)) = self.leads.as_ref().zip(self.desk(request)) else {
+            return false;
+        };
+        !leads(&desk.queue, &format!("{namespace}/{name}"))
+    }
 }
 
 /// Namespace and name.
@@ -187,7 +253,7 @@ struct UnderWay {
 impl UnderWay {
     fn hear(&mut self, office: &Arc<Office>, request: ResolutionRequest) {
         let key = key_of(&request);
-        if is_answered(&request) {
+        if is_answered(&request) || office.leaves(&request, &key) {
             return;
         }
         match self.by_key.get(&key) {
@@ -240,13 +306,7 @@ fn is_answered(request: &ResolutionRequest) -> bool {
 async fn answer(office: &Office, mut request: ResolutionRequest) {
     let (namespace, name) = key_of(&request);
     let key = format!("{namespace}/{name}");
-    let Some(desk) = request
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(label::RESOLVER_TYPE))
-        .and_then(|label| office.desks.get(label.as_str()))
-    else {
+    let Some(desk) = office.desk(&request) else {
         return;
     };
     let api: Api<ResolutionRequest> = Api::namespaced(office.client.clone(), &namespace);

@@ -24,6 +24,6 @@ mod secrets;
 mod settings;
 
 pub use address::{AddressPolicy, NetworkError};
-pub use answering::{ResolverOptions, Resolvers};
+pub use answering::{Leads, ResolverOptions, Resolvers, Share};
 pub use fetch::Proxies;
 pub use hub::HubUrls;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::ConfigError;
 use crate::{
@@ -148,6 +150,63 @@ impl Defaults {
     }
 }
 
+impl Defaults {
+    /// What the values in YAML say that means nothing, and that [`Defaults::from_data`] passes over: `key: path`.
+    pub fn unknown_fields(data: &BTreeMap<String, String>) -> Vec<String> {
+        let mut unknown = Vec::new();
+        let mut look = |key: &str, read: fn(&str) -> Option<Value>| {
+            let Some(text) = data.get(key) else { return };
+            if let (Ok(given), Some(read)) = (serde_yaml_ng::from_str(text), read(text)) {
+                left_out(&given, &read, key.to_owned() + ":", &mut unknown);
+            }
+        };
+        look("default-pod-template", reread::<PodTemplate>);
+        look(
+            "default-affinity-assistant-pod-template",
+            reread::<AffinityAssistantTemplate>,
+        );
+        look(
+            "default-container-resource-requirements",
+            reread::<BTreeMap<String, ResourceRequirements>>,
+        );
+        unknown
+    }
+}
+
+/// The text as this type has it.
+fn reread<T: DeserializeOwned + Serialize>(text: &str) -> Option<Value> {
+    serde_json::to_value(yaml::<T>(text).ok()?).ok()
+}
+
+/// The fields of `given` that `read` lacks; empty ones are nothing to tell of.
+fn left_out(given: &Value, read: &Value, at: String, found: &mut Vec<String>) {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    match (given, read) {
+        (Value::Object(given), Value::Object(read)) => {
+            for (name, value) in given {
+                let at = format!("{at} {name}");
+                match read.get(name) {
+                    Some(read) => left_out(value, read, at, found),
+                    None if is_empty(value) => {}
+                    None => found.push(at),
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(read)) => {
+            for (place, (value, read)) in given.iter().zip(read).enumerate() {
+                left_out(value, read, format!("{at} [{place}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn set_text(data: &BTreeMap<String, String>, key: &str, text: &mut String) {
     if let Some(given) = data.get(key) {
         text.clone_from(given);
@@ -170,4 +229,41 @@ fn set_int(
 /// YAML in a ConfigMap's value; unknown fields are let through.
 fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
     serde_yaml_ng::from_str(text).map_err(|_| ConfigError(format!("failed to unmarshal {text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// T-128: unknown fields do not spoil a value, but are told of.
+    #[test]
+    fn a_value_in_yaml_may_have_unknown_fields_which_are_named() {
+        let data = |key: &str, text: &str| BTreeMap::from([(key.to_owned(), text.to_owned())]);
+        for (key, text, unknown) in [
+            (
+                "default-pod-template",
+                "nodeSelektor: {a: b}\nnodeSelector: {c: d}\ntolerations: [{key: k, wert: v}]",
+                &[
+                    "default-pod-template: nodeSelektor",
+                    "default-pod-template: tolerations [0] wert",
+                ][..],
+            ),
+            ("default-pod-template", "nodeSelector: {}\nenv: []", &[]),
+            (
+                "default-affinity-assistant-pod-template",
+                "env: [{name: A}]",
+                &["default-affinity-assistant-pod-template: env"],
+            ),
+            (
+                "default-container-resource-requirements",
+                "default: {limit: {cpu: 1}, requests: {cpu: 1}}",
+                &["default-container-resource-requirements: default limit"],
+            ),
+            ("default-service-account", "unknown: field", &[]),
+        ] {
+            let data = data(key, text);
+            Defaults::from_data(&data).unwrap();
+            assert_eq!(Defaults::unknown_fields(&data), unknown, "{text}");
+        }
+    }
 }

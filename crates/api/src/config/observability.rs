@@ -7,6 +7,10 @@ use super::{ConfigError, parse_bool};
 /// How metrics are labelled and aggregated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
+    /// How metrics are handed on: `prometheus`, `grpc`, `http/protobuf` or `none`.
+    pub protocol: String,
+    /// `host:port` to serve them on or send them to; empty for the protocol's own.
+    pub endpoint: String,
     /// `taskrun`, `task` or `namespace`.
     pub taskrun_level: String,
     /// `pipelinerun`, `pipeline` or `namespace`.
@@ -26,6 +30,8 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Metrics {
+            protocol: "none".to_owned(),
+            endpoint: String::new(),
             taskrun_level: "task".to_owned(),
             pipelinerun_level: "pipeline".to_owned(),
             running_pipelinerun_level: String::new(),
@@ -42,6 +48,8 @@ impl Metrics {
     pub fn from_data(data: &BTreeMap<String, String>) -> Self {
         let mut read = Metrics::default();
         for (key, field) in [
+            ("metrics-protocol", &mut read.protocol),
+            ("metrics-endpoint", &mut read.endpoint),
             ("metrics.taskrun.level", &mut read.taskrun_level),
             ("metrics.pipelinerun.level", &mut read.pipelinerun_level),
             (

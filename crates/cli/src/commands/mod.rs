@@ -12,10 +12,12 @@ mod logs;
 mod rerun;
 mod run;
 mod up;
+mod webhook;
 
 use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::{Exit, Failure, Outcome};
@@ -25,7 +27,7 @@ use crate::logging;
 pub fn dispatch(arguments: Arguments) -> Outcome {
     // Nobody looks at what these do but their log.
     let quiet = match arguments.command {
-        Command::Controller(_) => logging::Quiet::Progress,
+        Command::Controller(_) | Command::Webhook(_) => logging::Quiet::Progress,
         Command::Up(_) => logging::Quiet::Warnings,
         _ => logging::Quiet::Silent,
     };
@@ -37,7 +39,8 @@ pub fn dispatch(arguments: Arguments) -> Outcome {
         }
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
-        Command::Controller(arguments) => on_few_threads(controller::run(arguments)),
+        Command::Controller(arguments) => on_few_threads(controller::run(*arguments)),
+        Command::Webhook(arguments) => on_few_threads(webhook::run(arguments)),
         Command::List(arguments) => on_one_thread(list::run(arguments)),
         Command::Describe(arguments) => on_one_thread(describe::run(arguments)),
         Command::Logs(arguments) => on_one_thread(logs::run(arguments)),
@@ -86,6 +89,18 @@ impl StopRequests {
             _ = self.terminate.recv() => {}
         }
     }
+}
+
+/// Cancelled when the process is asked to stop.
+pub(crate) fn stop_token() -> Result<CancellationToken, Failure> {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    let mut requests = StopRequests::listen()?;
+    tokio::spawn(async move {
+        requests.next().await;
+        stop.cancel();
+    });
+    Ok(token)
 }
 
 fn run_on(builder: &mut tokio::runtime::Builder, work: impl Future<Output = Outcome>) -> Outcome {

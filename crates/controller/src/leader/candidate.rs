@@ -7,11 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Leadership, Seat};
-use crate::cloud_events;
 use crate::options::LeaderElection;
 use crate::rest::{CallError, Resource, Rest};
-use crate::world::World;
 
 pub(super) struct Candidate {
     rest: Rest,
@@ -41,12 +38,12 @@ impl Candidate {
         }
     }
 
-    /// Stands until `stop`; then gives up the lease.
+    /// Stands until `stop`; then gives up the lease. `set` hears how it stands and says whether that is news, `begins` is
+    /// called when a lead begins.
     pub(super) async fn run(
         mut self,
-        seat: Seat,
-        world: &World,
-        leadership: &Leadership,
+        set: impl Fn(bool) -> bool,
+        begins: impl Fn(),
         stop: &CancellationToken,
     ) {
         let mut renewed = Instant::now();
@@ -56,21 +53,20 @@ impl Candidate {
                 Ok(true) => {
                     renewed = Instant::now();
                     leads = true;
-                    if leadership.set(seat, true) {
+                    if set(true) {
                         tracing::info!(lease = self.lease, "leading");
-                        world.queue_all(seat.kind);
-                        cloud_events::add_all(world, seat.kind);
+                        begins();
                     }
                 }
                 Ok(false) => {
                     leads = false;
-                    self.step_down(seat, leadership);
+                    self.step_down(&set);
                 }
                 Err(error) => {
                     tracing::warn!(lease = self.lease, %error, "cannot renew the lease");
                     if renewed.elapsed() >= self.election.renew_deadline {
                         leads = false;
-                        self.step_down(seat, leadership);
+                        self.step_down(&set);
                     }
                 }
             }
@@ -80,15 +76,15 @@ impl Candidate {
             }
         }
         if leads {
-            leadership.set(seat, false);
+            set(false);
             if let Err(error) = self.release().await {
                 tracing::debug!(lease = self.lease, %error, "cannot release the lease");
             }
         }
     }
 
-    fn step_down(&self, seat: Seat, leadership: &Leadership) {
-        if leadership.set(seat, false) {
+    fn step_down(&self, set: &impl Fn(bool) -> bool) {
+        if set(false) {
             tracing::warn!(lease = self.lease, "no longer leading");
         }
     }

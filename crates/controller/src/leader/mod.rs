@@ -3,7 +3,9 @@
 
 mod buckets;
 mod candidate;
+mod election;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,11 +13,13 @@ use tektite_api::config;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud_events;
 use crate::options::{LeaderElection, StatefulSet};
 use crate::store::{Name, Slot};
 use crate::world::{Kind, World};
 use buckets::Buckets;
 use candidate::Candidate;
+pub use election::Election;
 
 /// The component that the Leases are of.
 const COMPONENT: &str = "tekton-pipelines-controller";
@@ -26,7 +30,8 @@ pub(crate) struct Leadership {
     led: Option<Arc<[Led; Kind::ALL.len()]>>,
 }
 
-/// The buckets of one kind.
+/// The buckets of one kind, or of another queue.
+#[derive(Debug)]
 struct Led {
     buckets: Buckets,
     leads: Vec<AtomicBool>,
@@ -39,6 +44,20 @@ impl Led {
             leads: leads.collect(),
             buckets,
         }
+    }
+
+    /// Whether this process leads the bucket of `key` (`namespace/name`).
+    fn leads(&self, key: impl FnOnce() -> String) -> bool {
+        let bucket = match self.leads.len() {
+            1 => 0,
+            _ => self.buckets.owner(&key()),
+        };
+        self.leads[bucket].load(Ordering::Acquire)
+    }
+
+    /// Says whether that is news.
+    fn set(&self, bucket: usize, leading: bool) -> bool {
+        self.leads[bucket].swap(leading, Ordering::AcqRel) != leading
     }
 }
 
@@ -57,21 +76,14 @@ impl Leadership {
 
     /// Whether this process acts on the object of `kind`; always without an election.
     pub(crate) fn leads(&self, kind: Kind, name: &Name) -> bool {
-        self.led.as_ref().is_none_or(|led| {
-            let led = &led[kind as usize];
-            let bucket = match led.leads.len() {
-                1 => 0,
-                _ => led.buckets.owner(&name.to_string()),
-            };
-            led.leads[bucket].load(Ordering::Acquire)
-        })
+        let led = self.led.as_ref();
+        led.is_none_or(|led| led[kind as usize].leads(|| name.to_string()))
     }
 
     /// Says whether that is news.
     fn set(&self, seat: Seat, leading: bool) -> bool {
-        self.led.as_ref().is_some_and(|led| {
-            led[seat.kind as usize].leads[seat.bucket].swap(leading, Ordering::AcqRel) != leading
-        })
+        let led = self.led.as_ref();
+        led.is_some_and(|led| led[seat.kind as usize].set(seat.bucket, leading))
     }
 
     fn names(&self, kind: Kind) -> &[String] {
@@ -96,19 +108,9 @@ pub(crate) fn elect(
     stop: &CancellationToken,
 ) -> Leadership {
     let shared = shared(world, &election.config_map);
-    let period = |said: Option<tektite_api::Duration>, other: std::time::Duration| {
-        said.and_then(|period| {
-            std::time::Duration::try_from(jiff::SignedDuration::from(period)).ok()
-        })
-        .unwrap_or(other)
-    };
-    let election = LeaderElection {
-        lease_duration: period(shared.lease_duration, election.lease_duration),
-        renew_deadline: period(shared.renew_deadline, election.renew_deadline),
-        retry_period: period(shared.retry_period, election.retry_period),
-        ..election.clone()
-    };
-    let leadership = Leadership::of(|kind| Buckets::new(lease_names(kind, &shared)));
+    let election = with_periods(election, &shared);
+    let leadership =
+        Leadership::of(|kind| Buckets::new(lease_names(COMPONENT, kind.queue(), &shared)));
     for kind in Kind::ALL {
         for (bucket, lease) in leadership.names(kind).iter().enumerate() {
             let candidate = Candidate::new(
@@ -119,10 +121,33 @@ pub(crate) fn elect(
             );
             let seat = Seat { kind, bucket };
             let (world, leadership, stop) = (Arc::clone(world), leadership.clone(), stop.clone());
-            tasks.spawn(async move { candidate.run(seat, &world, &leadership, &stop).await });
+            tasks.spawn(async move {
+                let set = |leading| leadership.set(seat, leading);
+                let begins = || {
+                    world.queue_all(seat.kind);
+                    cloud_events::add_all(&world, seat.kind);
+                };
+                candidate.run(set, begins, &stop).await;
+            });
         }
     }
     leadership
+}
+
+/// The election with what the ConfigMap says of its periods.
+fn with_periods(election: &LeaderElection, shared: &config::LeaderElection) -> LeaderElection {
+    let period = |said: Option<tektite_api::Duration>, other: std::time::Duration| {
+        said.and_then(|period| {
+            std::time::Duration::try_from(jiff::SignedDuration::from(period)).ok()
+        })
+        .unwrap_or(other)
+    };
+    LeaderElection {
+        lease_duration: period(shared.lease_duration, election.lease_duration),
+        renew_deadline: period(shared.renew_deadline, election.renew_deadline),
+        retry_period: period(shared.retry_period, election.retry_period),
+        ..election.clone()
+    }
 }
 
 /// Leads the one bucket of each kind that falls to this pod of `set`, without any election (P-395).
@@ -151,16 +176,19 @@ fn shared(world: &World, config_map: &str) -> config::LeaderElection {
     let Slot::Here(map) = world.config_maps.get(&name) else {
         return config::LeaderElection::default();
     };
-    let data = map.data.clone().unwrap_or_default();
-    config::LeaderElection::from_data(&data).unwrap_or_else(|error| {
+    read(config_map, &map.data.clone().unwrap_or_default())
+}
+
+fn read(config_map: &str, data: &BTreeMap<String, String>) -> config::LeaderElection {
+    config::LeaderElection::from_data(data).unwrap_or_else(|error| {
         tracing::error!(config_map, %error, "the ConfigMap is refused; there is one bucket");
         config::LeaderElection::default()
     })
 }
 
 /// The Leases' names (P-392).
-fn lease_names(kind: Kind, shared: &config::LeaderElection) -> Vec<String> {
-    let prefix = format!("{COMPONENT}.{}", kind.queue());
+fn lease_names(component: &str, queue: &str, shared: &config::LeaderElection) -> Vec<String> {
+    let prefix = format!("{component}.{queue}");
     let prefix = shared.lease_prefixes.get(&prefix).unwrap_or(&prefix);
     (0..shared.buckets)
         .map(|n| format!("{prefix}.{n:02}-of-{:02}", shared.buckets).to_lowercase())
@@ -180,7 +208,7 @@ mod tests {
     fn leases_are_named_after_component_and_reconciler_in_lower_case() {
         let mut shared = config::LeaderElection::default();
         for kind in Kind::ALL {
-            let names = lease_names(kind, &shared);
+            let names = lease_names(COMPONENT, kind.queue(), &shared);
             let [name] = &names[..] else {
                 panic!("{names:?}")
             };
@@ -195,7 +223,7 @@ mod tests {
             "tekton-pipelines-controller.github.com.tektoncd.pipeline.pkg.reconciler.taskrun.Reconciler".into(),
             "Mine".into(),
         );
-        let names = lease_names(Kind::TaskRun, &shared);
+        let names = lease_names(COMPONENT, Kind::TaskRun.queue(), &shared);
         assert_eq!(names, ["mine.00-of-03", "mine.01-of-03", "mine.02-of-03"]);
     }
 
@@ -221,7 +249,8 @@ mod tests {
             buckets: 4,
             ..config::LeaderElection::default()
         };
-        let of = || Leadership::of(|kind| Buckets::new(lease_names(kind, &shared)));
+        let of =
+            || Leadership::of(|kind| Buckets::new(lease_names(COMPONENT, kind.queue(), &shared)));
         let (one, other) = (of(), of());
         let seat = |bucket| Seat {
             kind: Kind::TaskRun,

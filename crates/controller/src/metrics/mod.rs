@@ -3,6 +3,7 @@
 mod exposition;
 mod queues;
 mod runs;
+mod serving;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -13,8 +14,11 @@ use k8s_openapi::api::core::v1::Pod;
 use tektite_api::config::Config;
 use tektite_api::v1::{Condition, PipelineRun, PipelineRunStatus, TaskRun, TaskRunStatus};
 
+use crate::serving::probes_router;
 use crate::world::World;
 use exposition::{Labels, Page, Series};
+pub use serving::MetricsAddress;
+pub(crate) use serving::serve;
 
 /// The counters of one process; clones share them.
 #[derive(Clone, Default)]
@@ -48,12 +52,7 @@ pub fn metrics_router(metrics: Metrics) -> Router {
             )
         }
     };
-    let ok = || async {};
-    Router::new()
-        .route("/metrics", get(page))
-        .route("/", get(ok))
-        .route("/health", get(ok))
-        .route("/readiness", get(ok))
+    probes_router().route("/metrics", get(page))
 }
 
 const TASK_RUN_TOTAL: &str = "tekton_pipelines_controller_taskrun_total";

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tektite_api::admission::{self, Operation, Request};
-use tektite_api::config::Config;
+
+use crate::config::{ConfigHandle, ConfigMapNames};
 
 /// Which of the webhooks is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Verdict {
 /// The body is not an AdmissionReview.
 pub(super) fn review(
     body: &[u8],
-    config: &Config,
+    config: &ConfigHandle,
     webhook: Webhook,
 ) -> Result<Value, serde_json::Error> {
     let Review { request } = serde_json::from_slice(body)?;
@@ -120,7 +121,7 @@ pub(super) fn review(
 
 fn judge(
     asked: &Asked<'_>,
-    config: &Config,
+    config: &ConfigHandle,
     webhook: Webhook,
 ) -> Result<Verdict, serde_json::Error> {
     let operation = match &*asked.operation {
@@ -138,7 +139,7 @@ fn judge(
     };
     let object: Value = serde_json::from_str(object.get())?;
     if webhook == Webhook::Config {
-        return Ok(match config_error(&object) {
+        return Ok(match config_error(&object, config.names()) {
             Some(error) => Verdict::Denied {
                 code: 400,
                 message: format!("validation failed: {error}"),
@@ -162,6 +163,7 @@ fn judge(
         subresource: &asked.sub_resource,
         user: &asked.user_info.username,
     };
+    let config = &config.current();
     let judged = match webhook {
         Webhook::Defaulting => {
             admission::default(&request, config).map(|defaulted| Verdict::Allowed {
@@ -193,8 +195,8 @@ fn patch(from: &Value, to: &Value) -> Option<Vec<u8>> {
 }
 
 /// Why a ConfigMap is refused (T-016, P-019); none for what is fine or none of ours.
-fn config_error(object: &Value) -> Option<String> {
-    let name = object["metadata"]["name"].as_str()?;
+fn config_error(object: &Value, names: &ConfigMapNames) -> Option<String> {
+    let name = names.usual(object["metadata"]["name"].as_str()?)?;
     let data: BTreeMap<String, String> = match object.get("data") {
         None | Some(Value::Null) => BTreeMap::new(),
         Some(data) => match BTreeMap::deserialize(data) {
@@ -216,7 +218,12 @@ mod tests {
             "kind": {"group": "tekton.dev", "version": "v1", "kind": "TaskRun"}, "userInfo": {"username": "me"}});
         json_patch::merge(&mut full, &request);
         let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": full});
-        let answer = review(body.to_string().as_bytes(), &Config::default(), webhook).unwrap();
+        let answer = review(
+            body.to_string().as_bytes(),
+            &ConfigHandle::default(),
+            webhook,
+        )
+        .unwrap();
         assert_eq!(
             (&answer["kind"], &answer["response"]["uid"]),
             (&json!("AdmissionReview"), &json!("u-1"))
@@ -305,7 +312,12 @@ mod tests {
     fn a_body_that_is_no_review_is_an_error() {
         for body in ["", "{}", "[]", r#"{"request": {"uid": 1}}"#] {
             assert!(
-                review(body.as_bytes(), &Config::default(), Webhook::Defaulting).is_err(),
+                review(
+                    body.as_bytes(),
+                    &ConfigHandle::default(),
+                    Webhook::Defaulting
+                )
+                .is_err(),
                 "{body}"
             );
         }

@@ -9,12 +9,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use serde_json::Value;
 
-pub use configurations::webhook_configurations;
+pub(crate) use configurations::conversion_patch;
+pub use configurations::{WebhookService, webhook_configurations};
 
 use crate::config::ConfigHandle;
+use crate::serving::probes_router;
 
 /// Namespace and name of the service as which the API server reaches the webhooks (T-422).
 pub const WEBHOOK_SERVICE: (&str, &str) = (
@@ -26,21 +28,19 @@ pub const WEBHOOK_SERVICE: (&str, &str) = (
 ///
 /// Serve it by TLS on a cluster, or hand it to an in-process API server as it is.
 pub fn webhook_router(config: ConfigHandle) -> Router {
-    let ok = || async {};
     Router::new()
         .route("/defaulting", post(defaulting))
         .route("/resource-validation", post(validation))
         .route("/config-validation", post(config_validation))
         .route("/resource-conversion", post(resource_conversion))
-        .route("/health", get(ok))
-        .route("/readiness", get(ok))
         .with_state(config)
+        .merge(probes_router())
 }
 
 async fn defaulting(State(config): State<ConfigHandle>, body: Bytes) -> Response {
     answer(admission::review(
         &body,
-        &config.current(),
+        &config,
         admission::Webhook::Defaulting,
     ))
 }
@@ -48,7 +48,7 @@ async fn defaulting(State(config): State<ConfigHandle>, body: Bytes) -> Response
 async fn validation(State(config): State<ConfigHandle>, body: Bytes) -> Response {
     answer(admission::review(
         &body,
-        &config.current(),
+        &config,
         admission::Webhook::Validation,
     ))
 }
@@ -56,7 +56,7 @@ async fn validation(State(config): State<ConfigHandle>, body: Bytes) -> Response
 async fn config_validation(State(config): State<ConfigHandle>, body: Bytes) -> Response {
     answer(admission::review(
         &body,
-        &config.current(),
+        &config,
         admission::Webhook::Config,
     ))
 }

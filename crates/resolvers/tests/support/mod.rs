@@ -23,11 +23,16 @@ impl Local {
     }
 
     pub async fn with(addresses: AddressPolicy) -> Self {
-        let (client, config) = server::installed().await;
-        let local = Self::with_controllers(client.clone(), config);
+        let local = Self::without_resolvers().await;
         let options = ResolverOptions::new(addresses);
-        tokio::spawn(Resolvers::run(client, options, local.shutdown.clone()));
+        let running = Resolvers::run(local.client.clone(), options, local.shutdown.clone());
+        tokio::spawn(running);
         local
+    }
+
+    pub async fn without_resolvers() -> Self {
+        let (client, config) = server::installed().await;
+        Self::with_controllers(client, config)
     }
 
     pub fn api(
