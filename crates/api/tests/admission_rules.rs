@@ -734,6 +734,91 @@ fn a_run_changes_little_once_it_is_there() {
     }
 }
 
+/// P-018: defaults are filled in on updates too, and what is compared is the stored object as it is.
+#[test]
+fn a_default_that_came_later_keeps_a_run_under_way_from_being_changed() {
+    let later = config(
+        &[],
+        &[("default-pod-template", "nodeSelector: {disk: ssd}")],
+    );
+    let bare = object("PipelineRun", "v1", json!({"pipelineRef": {"name": "p"}}));
+    let run = default(&Request::create(&bare), &Config::default()).unwrap();
+    let ended = json!({"conditions": [{"type": "Succeeded", "status": "True"}]});
+    for (stored, said) in [
+        (
+            &run,
+            "invalid value: Once the PipelineRun has started, only status updates are allowed: spec",
+        ),
+        (&changed(&run, "/status", ended), ""),
+    ] {
+        let labelled = changed(stored, "/metadata/labels", json!({"a": "b"}));
+        let request = Request {
+            operation: Operation::Update,
+            old_object: Some(stored),
+            ..Request::create(&labelled)
+        };
+        assert_eq!(
+            update("PipelineRun", stored, &labelled, &Config::default()),
+            ""
+        );
+        let defaulted = default(&request, &later).unwrap();
+        assert_eq!(
+            defaulted["spec"]["taskRunTemplate"]["podTemplate"]["nodeSelector"],
+            json!({"disk": "ssd"})
+        );
+        assert_eq!(update("PipelineRun", stored, &defaulted, &later), said);
+    }
+}
+
+/// P-020
+#[test]
+fn names_fit_into_labels() {
+    let config = Config::default();
+    let key = json!({"name": "k", "key": {"data": "d"}});
+    for (kind, version, spec) in [
+        (
+            "Pipeline",
+            "v1",
+            json!({"tasks": [{"name": "a", "taskRef": {"name": "t"}}]}),
+        ),
+        ("PipelineRun", "v1", json!({"pipelineRef": {"name": "p"}})),
+        (
+            "CustomRun",
+            "v1beta1",
+            json!({"customRef": {"apiVersion": "example.dev/v1", "kind": "Wait"}}),
+        ),
+        (
+            "VerificationPolicy",
+            "v1alpha1",
+            json!({"resources": [{"pattern": ".*"}], "authorities": [key]}),
+        ),
+    ] {
+        let named = |name: &str| {
+            changed(
+                &object(kind, version, spec.clone()),
+                "/metadata/name",
+                name.into(),
+            )
+        };
+        let webhook = |name: &str| {
+            let object = named(name);
+            let refusal = validate(&Request::create(&object), &config).err();
+            refusal.map_or(String::new(), |it| it.message)
+        };
+        assert_eq!(webhook(&"n".repeat(63)), "", "{kind}");
+        assert_eq!(
+            webhook(&"n".repeat(64)),
+            "validation failed: Invalid resource name: length must be no more than 63 characters: metadata.name"
+        );
+        assert_eq!(
+            webhook("A_b"),
+            "validation failed: invalid resource name \"A_b\": must be a valid DNS label: metadata.name"
+        );
+        // The API server looks first.
+        assert_eq!(admit(&named("A_b"), &config).unwrap_err().code, 422);
+    }
+}
+
 /// T-080 to T-085
 #[test]
 fn stepactions_stand_by_themselves() {

@@ -314,7 +314,7 @@ fn templates_are_yaml_of_which_unknown_fields_are_let_through() {
     assert_eq!(requirements["place-scripts"], json!({}));
 }
 
-/// T-139, T-142, T-143, P-378
+/// T-139, T-142, T-143, P-302, P-378
 #[test]
 fn events_tracing_and_backoff_have_their_defaults_and_refusals() {
     let mut config = Config::default();
@@ -337,6 +337,21 @@ fn events_tracing_and_backoff_have_their_defaults_and_refusals() {
         "http://jaeger-collector.jaeger.svc.cluster.local:4318/v1/traces"
     );
     assert_eq!(config.tracing.credentials_secret, "");
+    let tracing = data(&[
+        ("enabled", "true"),
+        ("endpoint", "http://collector"),
+        ("credentialsSecret", "s"),
+    ]);
+    config.update("config-tracing", &tracing).unwrap();
+    let tracing = &config.tracing;
+    assert_eq!(
+        (
+            tracing.enabled,
+            &*tracing.endpoint,
+            &*tracing.credentials_secret
+        ),
+        (true, "http://collector", "s")
+    );
     let backoff = &config.wait_exponential_backoff;
     assert_eq!(
         (

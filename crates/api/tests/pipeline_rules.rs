@@ -331,6 +331,89 @@ fn gated_features_of_pipelines_need_their_gates() {
     );
 }
 
+/// P-199, P-201, P-210
+#[test]
+fn matrices_are_gated_named_once_and_consumed_as_a_whole() {
+    let matrix = |params: Value, include: Value| {
+        one(json!({"matrix": {"params": params, "include": include}}))
+    };
+    let list = |name: &str| json!({"name": name, "value": ["x", "y"]});
+    let text = |name: &str| json!({"name": name, "value": "z"});
+    check(
+        "Pipeline",
+        &config(&[("enable-api-fields", "stable")], &[]),
+        &[(
+            matrix(json!([list("a")]), json!([])),
+            "matrix requires \"enable-api-fields\" feature gate to be \"alpha\" or \"beta\" but it is \"stable\": ",
+        )],
+    );
+    let again = "parameter names must be unique, the parameter \"a\" is also defined at: spec.tasks[0].matrix";
+    let both = and(
+        one(json!({"params": [text("a"), text("b"), text("c")],
+            "matrix": {"params": [list("a")], "include": [{"params": [text("b")]}]}})),
+        json!({}),
+    );
+    check(
+        "Pipeline",
+        &Config::default(),
+        &[
+            (
+                matrix(
+                    json!([list("a"), list("b")]),
+                    json!([{"params": [text("a")]}, {"params": [text("a")]}]),
+                ),
+                "",
+            ),
+            (
+                matrix(json!([list("a"), list("a")]), json!([])),
+                &format!("{again}.params[1].name"),
+            ),
+            (
+                matrix(
+                    json!([]),
+                    json!([{"params": [text("b"), text("a"), text("a")]}]),
+                ),
+                &format!("{again}.include[0].params[2].name"),
+            ),
+            (
+                both,
+                "expected exactly one, got both: spec.tasks[0].matrix[a], spec.tasks[0].matrix[b], spec.tasks[0].params[a], \
+                 spec.tasks[0].params[b]",
+            ),
+        ],
+    );
+    let consumed = |type_: &str, value: Value, more: Value| {
+        let results = json!([{"name": "r", "type": type_}]);
+        json!({"tasks": [
+            {"name": "a", "matrix": {"params": [list("m")]},
+                "taskSpec": {"params": [{"name": "m"}], "results": results, "steps": [{"image": "i"}]}},
+            and(json!({"name": "b", "taskRef": {"name": "t"}, "params": [{"name": "p", "value": value}]}), more)
+        ]})
+    };
+    let whole = json!("$(tasks.a.results.r[*])");
+    let part = "$(tasks.a.results.r)";
+    let when = json!({"when": [{"input": part, "operator": "in", "values": ["v"]}]});
+    check(
+        "Pipeline",
+        &Config::default(),
+        &[
+            (consumed("string", whole.clone(), json!({})), ""),
+            // Only params are looked at.
+            (consumed("string", whole.clone(), when), ""),
+            (
+                consumed("string", json!(part), json!({})),
+                "A matrixed pipelineTask can only be consumed in aggregate using [*] notation, but is currently set to \
+                 tasks.a.results.r: ",
+            ),
+            (
+                consumed("array", whole, json!({})),
+                "invalid value: Matrixed PipelineTasks emitting results must have an underlying type string, but result r has \
+                 type array in pipelineTask: spec.tasks",
+            ),
+        ],
+    );
+}
+
 /// P-053 to P-057, P-059 to P-063
 #[test]
 fn pipeline_tasks_say_what_to_run() {

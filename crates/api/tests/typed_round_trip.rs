@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tektite_api::{
+    admission::unknown_fields,
     v1::{Pipeline, PipelineRun, Task, TaskRun},
     v1beta1::{CustomRun, StepAction},
 };
@@ -62,6 +63,58 @@ fn recorded_objects_survive_their_types() {
     }
     println!("{seen:?}");
     assert!(seen["TaskRun"] > 0 && seen["PipelineRun"] > 0);
+}
+
+/// P-007, P-008, P-295: every field has its place in the schema and in the type, and no other has.
+#[test]
+fn pipelines_and_their_runs_have_upstreams_fields() {
+    let task = json!({"name": "a", "displayName": "A", "description": "d", "taskRef": {"name": "t"},
+        "taskSpec": {"apiVersion": "example.dev/v1", "kind": "Wait", "spec": {"any": [1, {"thing": null}]},
+            "metadata": {"labels": {"l": "1"}, "annotations": {"n": "2"}}, "steps": [{"name": "s", "image": "i", "computeResources": {}}]},
+        "when": [{"input": "a", "operator": "in", "values": ["a"]}], "retries": 2, "runAfter": ["b"],
+        "params": [{"name": "p", "value": "v"}], "matrix": {"params": [{"name": "m", "value": ["x"]}]},
+        "workspaces": [{"name": "w", "workspace": "v", "subPath": "s"}], "timeout": "1m0s", "pipelineRef": {"name": "p"},
+        "pipelineSpec": {"tasks": [{"name": "c"}]}, "onError": "continue"});
+    let pipeline = json!({"apiVersion": "tekton.dev/v1", "kind": "Pipeline", "metadata": {"name": "p"}, "spec": {"tasks": [task]}});
+    let run = json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"name": "r"},
+        "spec": {"pipelineRef": {"name": "p"}, "pipelineSpec": {"tasks": [{"name": "a"}]}, "params": [{"name": "p", "value": ["v"]}],
+            "status": "Cancelled", "timeouts": {"pipeline": "3m0s", "tasks": "2m0s", "finally": "1m0s"},
+            "taskRunTemplate": {"podTemplate": {"hostNetwork": true}, "serviceAccountName": "s"},
+            "workspaces": [{"name": "w", "emptyDir": {}}], "taskRunSpecs": [{"pipelineTaskName": "a"}], "managedBy": "m"},
+        "status": {"startTime": "2026-01-02T03:04:05Z", "completionTime": "2026-01-02T03:04:06Z",
+            "results": [{"name": "r", "value": "v"}], "pipelineSpec": {"tasks": [{"name": "a"}]},
+            "skippedTasks": [{"name": "b", "reason": "None", "whenExpressions": [{"cel": "false"}]}],
+            "childReferences": [{"apiVersion": "tekton.dev/v1", "kind": "TaskRun", "name": "r-a", "displayName": "A",
+                "pipelineTaskName": "a", "whenExpressions": [{"cel": "true"}]}],
+            "finallyStartTime": "2026-01-02T03:04:05Z", "provenance": {"refSource": {"uri": "u"}}, "spanContext": {"t": "1"},
+            "conditions": [{"type": "Succeeded", "status": "True", "lastTransitionTime": "2026-01-02T03:04:06Z"}],
+            "observedGeneration": 1, "annotations": {"a": "b"}}});
+    for (object, back, places) in [
+        (
+            &pipeline,
+            through::<Pipeline>(&pipeline),
+            &["/spec/tasks/0"][..],
+        ),
+        (
+            &run,
+            through::<PipelineRun>(&run),
+            &[
+                "/spec",
+                "/spec/timeouts",
+                "/spec/taskRunTemplate",
+                "/status",
+            ],
+        ),
+    ] {
+        assert_eq!(unknown_fields(object), Vec::<String>::new());
+        assert_eq!(compared(&back), compared(object));
+        for place in places {
+            let mut more = object.clone();
+            more.pointer_mut(place).unwrap()["surprise"] = json!(1);
+            let unknown = unknown_fields(&more);
+            assert_eq!(unknown.len(), 1, "{place}: {unknown:?}");
+        }
+    }
 }
 
 fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {

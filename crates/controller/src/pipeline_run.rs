@@ -1,6 +1,6 @@
 //! PipelineRuns as the reconcile loop sees them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -56,13 +56,17 @@ impl Run for PipelineRun {
             .await?;
         pipeline_runs.extend(ancestors(world, key).await?);
         let mut task_runs = self.children::<TaskRun>(world, key, "TaskRun").await?;
+        let mut unconfirmed = BTreeMap::new();
         for run in &mut task_runs {
-            confirm_eviction(world, run).await?;
+            if let Err(error) = confirm_eviction(world, run).await? {
+                unconfirmed.insert(run.metadata.name.clone().unwrap_or_default(), error);
+            }
         }
         Ok(Observed {
             task_runs,
             custom_runs: self.children::<CustomRun>(world, key, "CustomRun").await?,
             pipeline_runs,
+            unconfirmed,
             nop_image: world.pod_options.nop_image.clone(),
             ..Observed::default()
         })
@@ -120,11 +124,15 @@ impl Run for PipelineRun {
     }
 }
 
-/// A TaskRun that has failed by an eviction may be tried again: what the cache says of it is confirmed (P-107).
-async fn confirm_eviction(world: &World, run: &mut Arc<TaskRun>) -> Result<(), CallError> {
+/// A TaskRun that has failed by an eviction may be tried again: what the cache says of it is confirmed (P-107). What the
+/// API says instead, if it will not for good, is returned.
+async fn confirm_eviction(
+    world: &World,
+    run: &mut Arc<TaskRun>,
+) -> Result<Result<(), String>, CallError> {
     let evicted = |it: &Condition| it.status == "False" && it.reason == "PodEvicted";
     if !run.succeeded().is_some_and(evicted) {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let metadata = &run.metadata;
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
@@ -134,10 +142,11 @@ async fn confirm_eviction(world: &World, run: &mut Arc<TaskRun>) -> Result<(), C
             *run = Arc::new(serde_json::from_slice(&body).map_err(|error| {
                 CallError::Unreachable(format!("the answer cannot be read: {error}"))
             })?);
-            Ok(())
+            Ok(Ok(()))
         }
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.is_not_found() => Ok(Ok(())),
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
     }
 }
 
@@ -160,26 +169,32 @@ impl Children for PipelineRun {
     ) -> Result<Vec<Arc<K>>, CallError> {
         let uid = self.metadata.uid.as_deref().unwrap_or_default();
         let store = K::store(world);
-        let mut names: BTreeSet<Name> = members(store, key)
-            .into_iter()
-            .filter(|name| {
-                // An earlier run of the same name may have left children behind.
-                store
-                    .head(name)
-                    .and_then(|head| head.owner.as_ref().map(|owner| owner.uid == uid))
-                    .unwrap_or(true)
-            })
+        let recorded: BTreeSet<Name> = self
+            .status
+            .child_references
+            .iter()
+            .filter(|reference| reference.kind == kind)
+            .map(|reference| child(key, &reference.name))
             .collect();
-        names.extend(
-            self.status
-                .child_references
-                .iter()
-                .filter(|reference| reference.kind == kind)
-                .map(|reference| child(key, &reference.name)),
-        );
+        let labelled = members(store, key).into_iter().filter(|name| {
+            // An earlier run of the same name may have left children behind.
+            store
+                .head(name)
+                .and_then(|head| head.owner.as_ref().map(|owner| owner.uid == uid))
+                .unwrap_or(true)
+        });
+        let names: BTreeSet<Name> = labelled.chain(recorded.iter().cloned()).collect();
         let mut children = Vec::with_capacity(names.len());
         for name in names {
-            children.extend(world.load::<K>(&name).await?);
+            let known = match world.load::<K>(&name).await? {
+                // Somebody else, who led before, has made it and written it down: without it the task would count as
+                // done with what is left of its children, or be begun anew.
+                None if !self.is_done() && recorded.contains(&name) => {
+                    world.look_up::<K>(&name).await?
+                }
+                known => known,
+            };
+            children.extend(known);
         }
         Ok(children)
     }

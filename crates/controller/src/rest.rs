@@ -92,6 +92,9 @@ pub(crate) struct Refused {
     pub(crate) retry_after: u64,
 }
 
+/// What an API server says, as an error of its own, of what will soon be over (P-108).
+const PASSING: [&str; 2] = ["etcdserver: leader changed", "context deadline exceeded"];
+
 impl CallError {
     /// The code of a refusal.
     pub(crate) fn code(&self) -> Option<u16> {
@@ -127,6 +130,7 @@ impl CallError {
             CallError::Refused(refused) => {
                 matches!(refused.code, 408 | 429 | 502 | 503 | 504)
                     || refused.reason == "ServerTimeout"
+                    || PASSING.iter().any(|text| refused.message.contains(text))
             }
             CallError::Unreachable(_) => true,
         }
@@ -315,6 +319,7 @@ mod tests {
         assert_eq!(refused.message, "502 Bad Gateway");
     }
 
+    /// P-108
     #[test]
     fn which_errors_are_worth_a_retry() {
         let refused = |code, reason: &str| {
@@ -324,7 +329,18 @@ mod tests {
                 ..Refused::default()
             }))
         };
+        let saying = |message: &str| {
+            CallError::Refused(Box::new(Refused {
+                code: 500,
+                message: message.into(),
+                ..Refused::default()
+            }))
+        };
         for (error, transient) in [
+            (saying("rpc error: etcdserver: leader changed"), true),
+            (saying("context deadline exceeded"), true),
+            (saying("no"), false),
+            (refused(504, "Timeout"), true),
             (CallError::Unreachable("broken pipe".into()), true),
             (refused(429, "TooManyRequests"), true),
             (refused(503, "ServiceUnavailable"), true),

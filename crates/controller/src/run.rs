@@ -137,11 +137,7 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
     let plan = match decide_and_act(world, key, &*run, &config, now).await {
         Ok(plan) => plan,
         Err(error) => {
-            // T-400, P-381; an API that cannot be reached takes no event either.
-            if let ReconcileError::Refused(_) = &error {
-                let event = Event::warning("InternalError", error.to_string());
-                world.events.record(&involved(&*run, key), event);
-            }
+            tell_error(world, key, &*run, &error);
             return Err(error);
         }
     };
@@ -166,7 +162,9 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
         world.events.record(&involved, event);
     }
     if let Some(error) = unlabelled {
-        return Err(error.into());
+        let error = error.into();
+        tell_error(world, key, &*run, &error);
+        return Err(error);
     }
     if ended && !outcome.again && outcome.wake.is_none() {
         R::rest(world, key);
@@ -174,6 +172,16 @@ pub(crate) async fn reconcile<R: Run>(world: &World, key: &Key) -> Result<Outcom
     // A wake in the past or present would be a busy loop.
     outcome.wake = outcome.wake.map(|delay| delay.max(SHORTEST_WAKE));
     Ok(outcome)
+}
+
+/// Records that a reconcile failed (T-400, P-381), unless only this process' view was out of date; an API that cannot be
+/// reached takes no event either.
+fn tell_error<R: Run>(world: &World, key: &Key, run: &R, error: &ReconcileError) {
+    let unreachable = matches!(error, ReconcileError::Call(CallError::Unreachable(_)));
+    if !unreachable && !error.is_conflict() {
+        let event = Event::warning("InternalError", error.to_string());
+        world.events.record(&involved(run, key), event);
+    }
 }
 
 /// The shortest time between a decision and the next that it asks for itself.

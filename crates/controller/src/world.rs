@@ -235,22 +235,28 @@ impl World {
         match K::store(self).get(name) {
             Slot::Here(object) => Ok(Some(object)),
             Slot::Absent => Ok(None),
-            Slot::Asleep => {
-                let path = K::RESOURCE.object(&name.namespace, &name.name);
-                match self.rest.get(&path).await {
-                    Ok(body) => {
-                        K::store(self)
-                            .awaken(body)
-                            .map_err(|error| CallError::Unreachable(error.to_string()))?;
-                        match K::store(self).get(name) {
-                            Slot::Here(object) => Ok(Some(object)),
-                            _ => Ok(None),
-                        }
-                    }
-                    Err(error) if error.is_not_found() => Ok(None),
-                    Err(error) => Err(error),
+            Slot::Asleep => self.look_up(name).await,
+        }
+    }
+
+    /// The object of that name as the API has it, which the cache takes over.
+    pub(crate) async fn look_up<K: Cached>(
+        &self,
+        name: &Name,
+    ) -> Result<Option<Arc<K>>, CallError> {
+        let path = K::RESOURCE.object(&name.namespace, &name.name);
+        match self.rest.get(&path).await {
+            Ok(body) => {
+                K::store(self)
+                    .awaken(body)
+                    .map_err(|error| CallError::Unreachable(error.to_string()))?;
+                match K::store(self).get(name) {
+                    Slot::Here(object) => Ok(Some(object)),
+                    _ => Ok(None),
                 }
             }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -299,4 +305,29 @@ fn owner_key(head: &Head) -> Option<Key> {
         kind: Kind::of_owner(&owner.kind)?,
         name: Name::new(Arc::clone(&head.name.namespace), Arc::clone(&owner.name)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// P-110
+    #[test]
+    fn whatever_a_run_controls_wakes_it() {
+        let woken = |kind: &str, controller: bool| {
+            let owner = json!({"kind": kind, "name": "r", "uid": "u", "controller": controller});
+            let object =
+                json!({"metadata": {"namespace": "ns", "name": "x", "ownerReferences": [owner]}});
+            owner_key(&Head::read(object.to_string().as_bytes(), "").expect("a head"))
+        };
+        let key = |kind| {
+            let name = Name::new("ns", "r");
+            Some(Key { kind, name })
+        };
+        assert_eq!(woken("PipelineRun", true), key(Kind::PipelineRun));
+        assert_eq!(woken("TaskRun", true), key(Kind::TaskRun));
+        assert_eq!(woken("PipelineRun", false), None);
+        assert_eq!(woken("Deployment", true), None);
+    }
 }

@@ -4,7 +4,8 @@ mod fake;
 
 use fake::FakeApi;
 use fake::cluster::{
-    CONFIG_MAPS, PIPELINE_RUNS, Running, TASK_RUNS, condition, eventually, node, one_step, quiet,
+    CONFIG_MAPS, PIPELINE_RUNS, Running, TASK_RUNS, condition, config_map, ended, eventually,
+    inline_task, node, one_step, pipeline_run, quiet,
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -132,6 +133,49 @@ async fn work_queues_are_told_of_by_kind_with_knatives_names() {
     controller.stop().await;
 }
 
+/// P-387: a histogram, or the last value.
+#[tokio::test]
+async fn a_pipeline_runs_duration_is_put_into_buckets_unless_the_last_one_is_wanted() {
+    let name = "tekton_pipelines_controller_pipelinerun_duration_seconds";
+    for last_value in [false, true] {
+        let api = FakeApi::new();
+        if last_value {
+            let data = json!({"metrics.pipelinerun.duration-type": "lastvalue"});
+            config_map(&api, "config-observability", data);
+        }
+        let options = ControllerOptions::default();
+        let metrics = options.metrics.clone();
+        let controller = Running::start(&api, options);
+        let mut run = pipeline_run("p", json!([inline_task("a", &[])]));
+        run["spec"]["status"] = json!("Cancelled");
+        api.create(PIPELINE_RUNS, run);
+        ended(&api, PIPELINE_RUNS, "p").await;
+        quiet(&api).await;
+        let (_, page) = get(&metrics, "/metrics").await;
+        let lines: Vec<&str> = page.lines().filter(|it| it.contains(name)).collect();
+        let bounds: Vec<&str> = lines
+            .iter()
+            .filter_map(|it| it.split_once("le=\"")?.1.split('"').next())
+            .collect();
+        let labels = "namespace=\"ns\",status=\"cancelled\",pipeline=\"anonymous\"";
+        assert!(lines.iter().any(|it| it.contains(labels)), "{lines:#?}");
+        if last_value {
+            assert!(bounds.is_empty(), "{lines:#?}");
+            assert!(
+                lines.contains(&&*format!("# TYPE {name} gauge")),
+                "{lines:#?}"
+            );
+        } else {
+            let expected = [
+                "10", "30", "60", "300", "900", "1800", "3600", "5400", "10800", "21600", "43200",
+                "86400", "+Inf",
+            ];
+            assert_eq!(bounds, expected);
+        }
+        controller.stop().await;
+    }
+}
+
 /// A run in some state that stays in it, as somebody else manages it.
 fn standing(kind: &str, name: &str, status: &str, reason: &str) -> Value {
     json!({"apiVersion": "tekton.dev/v1", "kind": kind, "metadata": {"namespace": "ns", "name": name},
@@ -188,22 +232,36 @@ async fn runs_under_way_are_counted_by_what_holds_them_up() {
         !page.contains("throttled_by_node"),
         "no sample where there is none:\n{page}"
     );
-    api.create(
-        CONFIG_MAPS,
+    let map = |level: &str| {
         json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"namespace": "tekton-pipelines", "name": "config-observability"},
-            "data": {"metrics.taskrun.throttle.enable-namespace": "true", "metrics.running-pipelinerun.level": "pipelinerun"}}),
-    );
-    quiet(&api).await;
-    let (_, page) = get(&metrics, "/metrics").await;
-    for line in [
-        format!("{start}taskruns_throttled_by_quota{{namespace=\"ns\",{scope}}} 2"),
-        format!(
-            "{start}pipelineruns{{pipelinerun=\"a\",pipeline=\"p\",namespace=\"ns\",{scope}}} 1"
+            "data": {"metrics.taskrun.throttle.enable-namespace": "true", "metrics.running-pipelinerun.level": level}})
+    };
+    api.create(CONFIG_MAPS, map(""));
+    for (level, labels, count) in [
+        (
+            "pipelinerun",
+            "pipelinerun=\"a\",pipeline=\"p\",namespace=\"ns\",",
+            1,
         ),
-        format!("{start}pipelineruns{{{scope}}} 4"),
+        ("pipeline", "pipeline=\"p\",namespace=\"ns\",", 4),
+        ("namespace", "namespace=\"ns\",", 4),
     ] {
-        assert!(page.lines().any(|l| l == line), "{line}\nnot in\n{page}");
+        api.merge(
+            CONFIG_MAPS,
+            "tekton-pipelines",
+            "config-observability",
+            &map(level),
+        );
+        quiet(&api).await;
+        let (_, page) = get(&metrics, "/metrics").await;
+        for line in [
+            format!("{start}taskruns_throttled_by_quota{{namespace=\"ns\",{scope}}} 2"),
+            format!("{start}pipelineruns{{{labels}{scope}}} {count}"),
+            format!("{start}pipelineruns{{{scope}}} 4"),
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line}\nnot in\n{page}");
+        }
     }
     controller.stop().await;
 }

@@ -3,8 +3,10 @@
 mod fake;
 
 use base64::Engine as _;
-use fake::FakeApi;
-use fake::cluster::{PODS, Running, TASK_RUNS, condition, eventually, node, quiet};
+use fake::cluster::{
+    PIPELINE_RUNS, PODS, Running, TASK_RUNS, condition, config_map, ended, eventually, node, quiet,
+};
+use fake::{ADMITTED, FakeApi};
 use http::Method;
 use serde_json::{Value, json};
 use tektite_controller::ControllerOptions;
@@ -27,14 +29,6 @@ async fn request(api: &FakeApi) -> Value {
 fn answer(api: &FakeApi, request: &Value, status: &Value) {
     let name = request["metadata"]["name"].as_str().unwrap();
     api.merge(REQUESTS, "ns", name, &json!({ "status": status }));
-}
-
-async fn ended(api: &FakeApi, name: &str) -> Value {
-    eventually(api, &format!("the end of {name}"), || {
-        api.get(TASK_RUNS, "ns", name)
-            .filter(|run| matches!(condition(run).0.as_str(), "True" | "False"))
-    })
-    .await
 }
 
 fn data(text: &str) -> Value {
@@ -83,7 +77,7 @@ async fn a_remote_task_is_asked_for_once_and_run_when_it_comes() {
         &request,
         &json!({"data": data(TASK), "refSource": source}),
     );
-    let run = ended(&api, "r").await;
+    let run = ended(&api, TASK_RUNS, "r").await;
     assert_eq!(condition(&run), ("True".into(), "Succeeded".into()));
     assert_eq!(run["status"]["provenance"]["refSource"], source);
     assert_eq!(condition(&api.get(REQUESTS, "ns", name).unwrap()).0, "True");
@@ -125,7 +119,7 @@ async fn a_failed_or_refused_remote_task_fails_the_run_with_the_reason() {
             api.refuse(Method::POST, "/tasks", 1, code, refused, "not nice");
         }
         answer(&api, &request, &status);
-        let run = ended(&api, "r").await;
+        let run = ended(&api, TASK_RUNS, "r").await;
         assert_eq!(condition(&run), ("False".into(), reason.into()), "{run:#}");
         let message = run["status"]["conditions"][0]["message"].as_str().unwrap();
         assert!(message.contains(text), "{message}");
@@ -145,7 +139,7 @@ async fn a_request_that_nobody_answers_times_out() {
     );
     let controller = Running::start(&api, ControllerOptions::default());
     api.create(TASK_RUNS, run("r"));
-    let run = ended(&api, "r").await;
+    let run = ended(&api, TASK_RUNS, "r").await;
     let request = &api.list(REQUESTS)[0];
     assert_eq!(
         condition(request),
@@ -159,5 +153,104 @@ async fn a_request_that_nobody_answers_times_out() {
         condition(&run),
         ("False".into(), "TaskRunResolutionFailed".into())
     );
+    controller.stop().await;
+}
+
+const PIPELINE: &str = "apiVersion: tekton.dev/v1\nkind: Pipeline\nmetadata: {name: remote, namespace: elsewhere, \
+    labels: {l: \"1\"}, ownerReferences: [{apiVersion: v1, kind: Pod, name: p, uid: u}]}\nspec:\n  tasks:\n  - name: a\n    \
+    taskSpec: {steps: [{name: s, image: busybox, command: [echo]}]}\n";
+
+fn pipeline_run(name: &str) -> Value {
+    json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"namespace": "ns", "name": name},
+        "spec": {"taskRunTemplate": {"serviceAccountName": "default"}, "timeouts": {"pipeline": "1h0m0s"},
+            "pipelineRef": {"resolver": "git"}}})
+}
+
+#[tokio::test]
+async fn a_remote_pipeline_is_run_as_admission_makes_it_under_its_own_name() {
+    // P-108, P-110, P-310
+    let api = FakeApi::new();
+    let controller = Running::start(&api, ControllerOptions::default());
+    let node = node(&api);
+    api.create(PIPELINE_RUNS, pipeline_run("r"));
+    let request = request(&api).await;
+    // What an unwell server says is asked for again.
+    api.refuse(Method::POST, "/pipelines", 1, 500, "InternalError", "no");
+    answer(&api, &request, &json!({"data": data(PIPELINE)}));
+    let run = ended(&api, PIPELINE_RUNS, "r").await;
+    assert_eq!(condition(&run).0, "True");
+    assert_eq!(run["status"]["pipelineSpec"]["description"], ADMITTED);
+    let labels = &run["metadata"]["labels"];
+    assert_eq!(
+        (&labels["tekton.dev/pipeline"], &labels["l"]),
+        (&json!("remote"), &json!("1"))
+    );
+    let tried = api.dry_runs();
+    let [tried] = &tried[..] else {
+        panic!("{tried:#?}")
+    };
+    let metadata = &tried["metadata"];
+    assert_eq!(metadata["namespace"], "ns");
+    assert_eq!(metadata["ownerReferences"], Value::Null);
+    let name = metadata["name"].as_str().expect("a name");
+    assert!(uuid::Uuid::parse_str(name).is_ok(), "{name}");
+    node.abort();
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_verification_counts_only_once_admission_has_agreed() {
+    // P-310
+    for (refused, reason) in [
+        (true, "PipelineValidationFailed"),
+        (false, "ResourceVerificationFailed"),
+    ] {
+        let api = FakeApi::new();
+        let flags = json!({"trusted-resources-verification-no-match-policy": "fail"});
+        config_map(&api, "feature-flags", flags);
+        let controller = Running::start(&api, ControllerOptions::default());
+        api.create(PIPELINE_RUNS, pipeline_run("r"));
+        let request = request(&api).await;
+        if refused {
+            api.refuse(Method::POST, "/pipelines", 1, 400, "BadRequest", "no");
+        }
+        answer(&api, &request, &json!({"data": data(PIPELINE)}));
+        let run = ended(&api, PIPELINE_RUNS, "r").await;
+        assert_eq!(condition(&run), ("False".into(), reason.into()));
+        assert_eq!(api.list(TASK_RUNS).len(), 0);
+        controller.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_resolver_wrote_into_a_request_stays_there() {
+    // P-316
+    let api = FakeApi::new();
+    let controller = Running::start(&api, ControllerOptions::default());
+    let node = node(&api);
+    api.create(TASK_RUNS, run("r"));
+    let request = request(&api).await;
+    quiet(&api).await;
+    let name = request["metadata"]["name"].as_str().expect("a name");
+    let written = json!({"data": data(TASK), "refSource": {"uri": "u"}, "source": {"uri": "u"}, "annotations": {"a": "b"}});
+    // The version that the controller knew is no longer the newest.
+    let path = format!("/resolutionrequests/{name}/status");
+    api.refuse(Method::PATCH, &path, 1, 409, "Conflict", "changed");
+    answer(&api, &request, &written);
+    ended(&api, TASK_RUNS, "r").await;
+    let status = &api.get(REQUESTS, "ns", name).expect("is there")["status"];
+    for (field, value) in written.as_object().expect("fields") {
+        assert_eq!(status[field], *value);
+    }
+    assert_eq!(status["observedGeneration"], 1);
+    assert_eq!(status["conditions"][0]["status"], "True");
+    let requests = api.requests();
+    assert!(
+        !requests
+            .iter()
+            .any(|it| it.starts_with("DELETE") && it.contains(name)),
+        "{requests:#?}"
+    );
+    node.abort();
     controller.stop().await;
 }

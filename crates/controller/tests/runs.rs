@@ -4,8 +4,8 @@ mod fake;
 
 use fake::FakeApi;
 use fake::cluster::{
-    CONFIG_MAPS, EVENTS, PIPELINE_RUNS, PODS, Running, TASK_RUNS, condition, eventually, node,
-    one_step, pod_status, quiet, run_pod,
+    CONFIG_MAPS, EVENTS, PIPELINE_RUNS, PODS, Running, TASK_RUNS, condition, ended, eventually,
+    inline_task, node, one_step, pipeline_run, pod_of, pod_status, quiet, run_pod,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -15,23 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 fn options() -> ControllerOptions {
     ControllerOptions::default()
-}
-
-async fn ended(api: &FakeApi, collection: &str, name: &str) -> Value {
-    eventually(api, &format!("the end of {name}"), || {
-        let run = api.get(collection, "ns", name)?;
-        matches!(condition(&run).0.as_str(), "True" | "False").then_some(run)
-    })
-    .await
-}
-
-async fn pod_of(api: &FakeApi, run: &str) -> Value {
-    eventually(api, &format!("the pod of {run}"), || {
-        api.list(PODS)
-            .into_iter()
-            .find(|pod| pod["metadata"]["labels"]["tekton.dev/taskRun"] == run)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -61,71 +44,6 @@ async fn a_one_step_task_run_succeeds_with_few_requests() {
         .partition(|request| request.contains("/events"));
     println!("{others:#?}\n{events:#?}");
     assert!(others.len() <= 6, "{others:#?}");
-    controller.stop().await;
-}
-
-fn pipeline_run(name: &str, tasks: Value) -> Value {
-    json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"namespace": "ns", "name": name},
-        "spec": {"taskRunTemplate": {"serviceAccountName": "default"}, "timeouts": {"pipeline": "1h0m0s"}, "pipelineSpec": {"tasks": tasks}}})
-}
-
-fn inline_task(name: &str, after: &[&str]) -> Value {
-    json!({"name": name, "runAfter": after,
-        "taskSpec": {"steps": [{"name": "s", "image": "busybox", "command": ["true"]}]}})
-}
-
-#[tokio::test]
-async fn a_pipeline_run_makes_each_task_run_once_and_succeeds() {
-    let api = FakeApi::new();
-    let controller = Running::start(&api, options());
-    let node = node(&api);
-    let tasks = json!([
-        inline_task("a", &[]),
-        inline_task("b", &["a"]),
-        inline_task("c", &["a"]),
-        inline_task("d", &["b", "c"])
-    ]);
-    api.create(PIPELINE_RUNS, pipeline_run("p", tasks));
-    let run = ended(&api, PIPELINE_RUNS, "p").await;
-    assert_eq!(condition(&run), ("True".into(), "Succeeded".into()));
-    let names: Vec<_> = api
-        .list(TASK_RUNS)
-        .iter()
-        .map(|run| run["metadata"]["name"].clone())
-        .collect();
-    assert_eq!(names, ["p-a", "p-b", "p-c", "p-d"]);
-    let creations = api
-        .requests()
-        .iter()
-        .filter(|r| r.starts_with("POST") && r.contains("/taskruns"))
-        .count();
-    assert_eq!((creations, api.list(PODS).len()), (4, 4));
-    node.abort();
-    controller.stop().await;
-}
-
-/// P-107: what the cache says of an eviction is confirmed by the API.
-#[tokio::test]
-async fn an_evicted_task_run_is_read_again_before_its_run_fails() {
-    let api = FakeApi::new();
-    let controller = Running::start(&api, options());
-    api.create(
-        PIPELINE_RUNS,
-        pipeline_run("p", json!([inline_task("a", &[])])),
-    );
-    pod_of(&api, "p-a").await;
-    quiet(&api).await;
-    let before = api.requests().len();
-    let status = json!({"status": {"conditions": [{"type": "Succeeded", "status": "False", "reason": "PodEvicted"}]}});
-    api.merge(TASK_RUNS, "ns", "p-a", &status);
-    let run = ended(&api, PIPELINE_RUNS, "p").await;
-    assert_eq!(condition(&run), ("False".into(), "Failed".into()));
-    let requests = api.requests();
-    let mut later = requests[before..].iter();
-    assert!(
-        later.any(|it| it.starts_with("GET") && it.contains("/taskruns/p-a")),
-        "{requests:#?}"
-    );
     controller.stop().await;
 }
 
@@ -274,34 +192,6 @@ async fn a_run_of_another_manager_is_left_alone() {
         api.get(TASK_RUNS, "ns", "theirs").unwrap().get("status"),
         None
     );
-    assert_eq!(api.list(PODS).len(), 0);
-    controller.stop().await;
-}
-
-#[tokio::test]
-async fn a_cancelled_pipeline_run_cancels_its_task_runs_and_their_pods_go() {
-    let api = FakeApi::new();
-    let controller = Running::start(&api, options());
-    api.create(
-        PIPELINE_RUNS,
-        pipeline_run("p", json!([inline_task("a", &[])])),
-    );
-    pod_of(&api, "p-a").await;
-    quiet(&api).await;
-    api.merge(
-        PIPELINE_RUNS,
-        "ns",
-        "p",
-        &json!({"spec": {"status": "Cancelled"}}),
-    );
-    let run = ended(&api, PIPELINE_RUNS, "p").await;
-    assert_eq!(condition(&run), ("False".into(), "Cancelled".into()));
-    let child = ended(&api, TASK_RUNS, "p-a").await;
-    assert_eq!(
-        condition(&child),
-        ("False".into(), "TaskRunCancelled".into())
-    );
-    quiet(&api).await;
     assert_eq!(api.list(PODS).len(), 0);
     controller.stop().await;
 }

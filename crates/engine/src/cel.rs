@@ -1,5 +1,7 @@
 //! CEL in when expressions: no variables, a boolean comes out, anything else is the author's fault.
 
+mod cost;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -18,6 +20,12 @@ pub enum CelError {
     /// It has a value, but no truth value (P-163).
     #[error("The CEL expression {0} is not evaluated to a boolean")]
     NotBoolean(String),
+    /// Computing it might take too long.
+    #[error(
+        "The CEL expression {0} may take more than {most} steps; use fewer macros in each other or shorter lists",
+        most = cost::MOST
+    )]
+    TooCostly(String),
 }
 
 /// How many answers each thread remembers.
@@ -49,6 +57,9 @@ pub fn evaluate(expression: &str) -> Result<bool, CelError> {
 
 fn compute(expression: &str) -> Result<bool, CelError> {
     let program = tektite_api::cel::compile(expression).map_err(CelError::Compile)?;
+    if cost::of(program.expression()) > cost::MOST {
+        return Err(CelError::TooCostly(expression.to_owned()));
+    }
     match program.execute(&Context::default()) {
         Ok(Value::Bool(truth)) => Ok(truth),
         Ok(_) => Err(CelError::NotBoolean(expression.to_owned())),
@@ -95,5 +106,18 @@ mod tests {
             );
         }
         assert!(matches!(evaluate("1 / 0 == 1"), Err(CelError::Evaluate(_))));
+    }
+
+    #[test]
+    fn what_would_keep_a_controller_busy_is_an_error() {
+        let nested = (0..9).fold("true".to_owned(), |inner, at| {
+            format!("[0, 1, 2, 3, 4, 5, 6, 7, 8, 9].all(x{at}, {inner})")
+        });
+        assert_eq!(
+            evaluate(&nested).unwrap_err().to_string(),
+            format!(
+                "The CEL expression {nested} may take more than 1000000 steps; use fewer macros in each other or shorter lists"
+            )
+        );
     }
 }

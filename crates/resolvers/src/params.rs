@@ -44,3 +44,23 @@ impl<const N: usize> From<[(&str, &str); N]> for Params {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P-320
+    #[test]
+    fn lists_and_objects_read_as_nothing() {
+        let given: Vec<Param> = serde_json::from_str(
+            r#"[{"name": "s", "value": "x"}, {"name": "l", "value": ["x"]}, {"name": "o", "value": {"k": "x"}}]"#,
+        )
+        .expect("params");
+        let params = Params::read(&given);
+        assert_eq!(params.get("s"), Some("x"));
+        for name in ["l", "o"] {
+            assert_eq!((params.get(name), params.filled(name)), (Some(""), None));
+        }
+        assert_eq!(params.get("none"), None);
+    }
+}

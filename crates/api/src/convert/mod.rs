@@ -293,6 +293,38 @@ mod tests {
         );
     }
 
+    /// P-082: v1 is the version that the other goes through, and there is none above it.
+    #[test]
+    fn pipelines_and_their_runs_are_converted_up_to_v1_and_back() {
+        let config = Config::default();
+        for (kind, spec) in [
+            (
+                "Pipeline",
+                json!({"tasks": [{"name": "a", "taskRef": {"name": "t", "kind": "Task"}}]}),
+            ),
+            (
+                "PipelineRun",
+                json!({"pipelineRef": {"name": "p"}, "serviceAccountName": "s", "timeouts": {"pipeline": "5m0s"}}),
+            ),
+        ] {
+            let beta = json!({"apiVersion": "tekton.dev/v1beta1", "kind": kind, "metadata": {"name": "n"}, "spec": spec});
+            let (v1, back) = both_ways(&beta);
+            assert_eq!(v1["apiVersion"], "tekton.dev/v1");
+            assert_eq!(
+                (&back["apiVersion"], &back["spec"]),
+                (&beta["apiVersion"], &spec)
+            );
+            assert_eq!(convert(v1.clone(), "tekton.dev/v1", &config).unwrap(), v1);
+            let error = convert(v1, "tekton.dev/v2", &config).unwrap_err();
+            assert_eq!(
+                error.0,
+                format!(
+                    "conversion not supported for type [kind={kind} group=tekton.dev version=v2]"
+                )
+            );
+        }
+    }
+
     /// P-086
     #[test]
     fn pipelines_in_pipelines_are_lost_in_conversion() {

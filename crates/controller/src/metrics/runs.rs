@@ -458,6 +458,34 @@ mod tests {
         }
     }
 
+    /// P-387
+    #[test]
+    fn labels_of_a_pipeline_runs_duration_follow_the_level() {
+        let run: PipelineRun = serde_json::from_value(
+            json!({"metadata": {"name": "r", "namespace": "ns"}, "spec": {"pipelineRef": {"name": "p"}}}),
+        )
+        .unwrap();
+        for (level, reason, expected) in [
+            ("pipeline", false, "namespace=ns,status=failed,pipeline=p"),
+            (
+                "pipelinerun",
+                true,
+                "namespace=ns,status=failed,reason=Failed,pipeline=p,pipelinerun=r",
+            ),
+            ("namespace", false, "namespace=ns,status=failed"),
+        ] {
+            let levels = Levels {
+                pipelinerun_level: level.into(),
+                count_with_reason: reason,
+                ..Levels::default()
+            };
+            let labels =
+                pipeline_run_labels(&run, &condition("False", "Failed"), "failed", &levels);
+            let texts: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            assert_eq!(texts.join(","), expected);
+        }
+    }
+
     // P-390
     #[test]
     fn the_pipeline_label_of_an_inline_pipeline_needs_a_generated_name() {

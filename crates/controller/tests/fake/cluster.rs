@@ -167,3 +167,34 @@ pub fn config_map(api: &FakeApi, name: &str, data: Value) {
             "metadata": {"namespace": "tekton-pipelines", "name": name}, "data": data}),
     );
 }
+
+/// The run once it has ended.
+pub async fn ended(api: &FakeApi, collection: &str, name: &str) -> Value {
+    eventually(api, &format!("the end of {name}"), || {
+        let run = api.get(collection, "ns", name)?;
+        matches!(condition(&run).0.as_str(), "True" | "False").then_some(run)
+    })
+    .await
+}
+
+/// The pod of a TaskRun.
+pub async fn pod_of(api: &FakeApi, run: &str) -> Value {
+    eventually(api, &format!("the pod of {run}"), || {
+        api.list(PODS)
+            .into_iter()
+            .find(|pod| pod["metadata"]["labels"]["tekton.dev/taskRun"] == run)
+    })
+    .await
+}
+
+/// A PipelineRun of these tasks.
+pub fn pipeline_run(name: &str, tasks: Value) -> Value {
+    json!({"apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": {"namespace": "ns", "name": name},
+        "spec": {"taskRunTemplate": {"serviceAccountName": "default"}, "timeouts": {"pipeline": "1h0m0s"}, "pipelineSpec": {"tasks": tasks}}})
+}
+
+/// A task of one step.
+pub fn inline_task(name: &str, after: &[&str]) -> Value {
+    json!({"name": name, "runAfter": after,
+        "taskSpec": {"steps": [{"name": "s", "image": "busybox", "command": ["true"]}]}})
+}

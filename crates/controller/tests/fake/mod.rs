@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
+/// What admission makes of the description of an object that is created by way of trial.
+pub const ADMITTED: &str = "as admission made it";
+
 /// The API; clones share it.
 #[derive(Clone, Default)]
 pub struct FakeApi {
@@ -36,6 +39,7 @@ struct State {
     objects: BTreeMap<Address, Value>,
     watchers: Vec<Watcher>,
     requests: Vec<String>,
+    dry_runs: Vec<Value>,
     refusals: Vec<Refusal>,
 }
 
@@ -130,6 +134,11 @@ impl FakeApi {
         self.lock().requests.clone()
     }
 
+    /// The objects that were to be created by way of trial only. Each comes back with a description.
+    pub fn dry_runs(&self) -> Vec<Value> {
+        self.lock().dry_runs.clone()
+    }
+
     /// Refuses the next `times` requests of this method whose path ends in `path`.
     pub fn refuse(
         &self,
@@ -181,6 +190,8 @@ impl FakeApi {
                         object["metadata"]["namespace"] = json!(namespace);
                     }
                     if query.contains("dryRun=All") {
+                        state.dry_runs.push(object.clone());
+                        object["spec"]["description"] = json!(ADMITTED);
                         return Ok(object);
                     }
                     state.create(&target.collection, object)

@@ -149,11 +149,9 @@ impl Facts {
         (0..self.state.len()).any(|at| self.is_task(at) && self.state[at].is_running())
     }
 
-    /// Whether result validation failed; tasks that were resolved to no Task are all taken for one another (P-151).
+    /// Whether result validation failed; upstream takes all custom tasks for one another here (P-151).
     pub(super) fn is_invalid(&self, at: usize) -> bool {
-        self.invalid.iter().any(|&other| {
-            other == at || (self.state[other].spec.is_none() && self.state[at].spec.is_none())
-        })
+        self.invalid.contains(&at)
     }
 
     /// Notes that the task at `at` lacks results.
@@ -376,4 +374,43 @@ fn uses_results(task: &PipelineTask) -> bool {
     let in_params = task.params.iter().flat_map(references::param_variables);
     let in_when = task.when.iter().flat_map(references::when_variables);
     in_params.chain(in_when).any(references::looks_like_result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P-167
+    #[test]
+    fn reasons_of_skips_are_spelled_as_tools_know_them() {
+        for (skip, reason) in [
+            (Skip::When, "When Expressions evaluated to false"),
+            (Skip::Parent, "Parent Tasks were skipped"),
+            (Skip::Stopping, "PipelineRun was stopping"),
+            (
+                Skip::GracefullyCancelled,
+                "PipelineRun was gracefully cancelled",
+            ),
+            (
+                Skip::GracefullyStopped,
+                "PipelineRun was gracefully stopped",
+            ),
+            (Skip::MissingResults, "Results were missing"),
+            (
+                Skip::PipelineTimeout,
+                "PipelineRun timeout has been reached",
+            ),
+            (
+                Skip::TasksTimeout,
+                "PipelineRun Tasks timeout has been reached",
+            ),
+            (
+                Skip::FinallyTimeout,
+                "PipelineRun Finally timeout has been reached",
+            ),
+            (Skip::EmptyMatrix, "Matrix Parameters have an empty array"),
+        ] {
+            assert_eq!(skip.reason(), reason);
+        }
+    }
 }

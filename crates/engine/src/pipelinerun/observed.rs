@@ -1,5 +1,6 @@
 //! What a controller has seen around a PipelineRun.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tektite_api::v1::{PipelineRun, TaskRun};
@@ -23,6 +24,9 @@ pub struct Observed {
     /// The same for child PipelineRuns; and the PipelineRuns up the chain of controllers of this one, which a child is
     /// compared with so that no pipeline runs within itself (P-216).
     pub pipeline_runs: Vec<Arc<PipelineRun>>,
+    /// TaskRuns among them that seem to have failed by an eviction and of which the API would not say whether it is so, by
+    /// name, with what it said instead (P-107).
+    pub unconfirmed: BTreeMap<String, String>,
     /// Answers to the `needs` of earlier decisions of this reconcile.
     pub answers: Answers,
     /// Effects of the previous decisions of this reconcile that the API refused.

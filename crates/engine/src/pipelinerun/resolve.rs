@@ -1,5 +1,7 @@
 //! Resolving the tasks of a pipeline: what they refer to, which children they have, what their results are.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tektite_api::names::{pipeline_run_reason as reason, task_run_reason};
 use tektite_api::v1::{Param, PipelineTask, TaskSpec};
@@ -43,8 +45,13 @@ impl Work<'_> {
         if !self.inquiry.needs().is_empty() {
             return Err(Stop::Ask);
         }
+        // Those found just now are among them, or what is shown of skipped tasks would depend on who wrote down what.
+        let children = self.run.status.child_references.iter();
+        let with_children: BTreeSet<String> = children
+            .map(|child| child.pipeline_task_name.clone())
+            .collect();
         let (begun, waiting): (Vec<_>, Vec<_>) =
-            tasks().partition(|task| self.recorded.contains(&task.name));
+            tasks().partition(|task| with_children.contains(&task.name));
         let mut state: Vec<Resolved> = Vec::with_capacity(begun.len() + waiting.len());
         for task in begun.into_iter().chain(waiting) {
             match self.resolve_task(task, &mut state) {
@@ -58,7 +65,7 @@ impl Work<'_> {
                 && matrix::of(task).is_some()
                 && !references::result_refs(task).is_empty();
             if fans_out_over_results {
-                // Its producer was not recorded either and came after it: only now can its children be counted.
+                // Its producer may have come after it: only now can its children be counted.
                 let task = task.clone();
                 match self.resolve_task(&task, &mut state) {
                     Ok(resolved) => state[at] = resolved,
@@ -220,6 +227,15 @@ impl Work<'_> {
                 resolved.names = all;
             }
         }
+        let unconfirmed = resolved.names.iter().find_map(|name| {
+            let error = self.seen.unconfirmed.get(name)?;
+            Some((name, error))
+        });
+        if let Some((name, error)) = unconfirmed {
+            return Err(Unresolved::Other(format!(
+                "error retrieving TaskRun {name}: cannot verify TaskRun {name} failure status against API server: {error}"
+            )));
+        }
         resolved.children = resolved
             .names
             .iter()
@@ -365,9 +381,9 @@ impl Work<'_> {
     }
 }
 
-/// A task whose children are recorded but not seen (deleted, or not in the cache yet) counts as not started (P-399), and
-/// one whose children are seen but not recorded comes late in the list. Whoever has no children must know all results
-/// nevertheless, or its when expressions would skip it.
+/// A task whose children are recorded but not seen (they were deleted) counts as not started (P-399) and may come before
+/// those whose results it uses. Whoever has no children must know all results nevertheless, or its when expressions would
+/// skip it.
 fn fill_in_late(state: &mut [Resolved]) {
     for at in 0..state.len() {
         if !state[at].children.is_empty() {

@@ -234,6 +234,7 @@ impl Work<'_> {
             annotation::PIPELINE_RUN_SPAN_CONTEXT,
             &self.config.tracing,
         );
+        self.find_children();
         self.end_what_is_long_overdue()?;
         if !self.let_in()? {
             return Ok(());
@@ -247,7 +248,7 @@ impl Work<'_> {
         if self.run.spec.status == PipelineRunSpec::CANCELLED {
             return self.cancel();
         }
-        self.find_children()?;
+        self.refuse_unknown_children()?;
         defaults::run(&mut self.run, self.config);
         if self.run.spec.status == PipelineRunSpec::PENDING {
             // P-103
@@ -417,8 +418,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Adds children that the status does not know yet to `status.childReferences` (P-271, P-299).
-    fn find_children(&mut self) -> Result<(), Stop> {
+    /// Adds children that the status does not know yet to `status.childReferences` (P-271, P-299), before anything can end
+    /// the run: upstream tells only those that were written down to end, and others run on for good (P-275).
+    fn find_children(&mut self) {
         let (name, uid) = (self.name().to_owned(), self.uid().to_owned());
         let known: HashSet<&str> = self
             .run
@@ -478,6 +480,10 @@ impl Work<'_> {
                 ))
             });
         }
+    }
+
+    fn refuse_unknown_children(&self) -> Result<(), Stop> {
+        let known = &self.run.status.child_references;
         let kinds = [Kind::Task, Kind::Custom, Kind::Pipeline].map(Kind::name);
         let unknown: Vec<String> = known
             .iter()

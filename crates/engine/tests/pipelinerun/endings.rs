@@ -255,8 +255,8 @@ fn children_inherit_only_wide_limits_of_tasks_or_finally() {
 }
 
 #[test]
-fn a_cancelled_run_ends_at_once_and_tells_its_recorded_children() {
-    // P-272, P-273, P-275
+fn a_cancelled_run_ends_at_once_and_tells_its_children() {
+    // P-272, P-273
     let mut world = two_and_finally(json!({}));
     world.reconcile();
     world.run.spec.status = "Cancelled".into();
@@ -284,18 +284,33 @@ fn a_cancelled_run_ends_at_once_and_tells_its_recorded_children() {
         format!("{patch:?}"),
         format!("Json({:?})", operations.as_array().unwrap())
     );
-    // A child that is not recorded is missed.
-    let mut world = two_and_finally(json!({}));
-    world.reconcile();
-    world.run.status.child_references.clear();
-    world.run.spec.status = "Cancelled".into();
-    world.reconcile();
-    assert!(!world.task_runs["run-a"].is_cancelled());
     // Nothing needs to have started.
     let mut world = two_and_finally(json!({"status": "Cancelled"}));
     world.reconcile();
     assert_eq!(world.outcome().1, "Cancelled");
     assert!(world.made.is_empty());
+}
+
+#[test]
+fn children_that_were_made_but_not_written_down_are_told_as_well() {
+    // P-275, P-100: the run is cancelled, or its time is over, between the creates and the write of the status.
+    for (status, seconds, reason) in [
+        ("Cancelled", 0, "Cancelled"),
+        ("", 3601, "PipelineRunTimeout"),
+        ("", 7200, "PipelineRunTimeout"),
+    ] {
+        let mut world = World::of_pipeline(json!({"tasks": [{"name": "a", "taskSpec": step()},
+            {"name": "c", "taskRef": {"apiVersion": "example.dev/v1", "kind": "Wait"}}]}));
+        world.reconcile();
+        world.run.status.child_references.clear();
+        world.run.spec.status = status.into();
+        world.after(seconds).reconcile();
+        assert_eq!(world.outcome().1, reason);
+        assert!(world.task_runs["run-a"].is_cancelled(), "{reason}");
+        assert_eq!(world.custom_runs["run-c"].spec.status, "RunCancelled");
+        assert_eq!(world.run.status.child_references.len(), 2);
+        assert_eq!(world.made(), ["run-a", "run-c"]);
+    }
 }
 
 #[test]
@@ -429,6 +444,21 @@ fn custom_runs_are_told_to_end_in_their_own_words() {
             ("RunCancelled", message)
         );
     }
+}
+
+#[test]
+fn the_timeout_of_a_custom_run_is_for_its_own_controller_to_keep() {
+    // P-230
+    let mut world = World::of_pipeline(json!({"tasks": [
+        {"name": "a", "timeout": "1m", "taskRef": {"apiVersion": "example.dev/v1", "kind": "Custom"}}]}));
+    world.reconcile().after(600).reconcile();
+    let spec = &world.custom_runs["run-a"].spec;
+    assert_eq!(
+        spec.timeout.map(|it| it.to_string()).as_deref(),
+        Some("1m0s")
+    );
+    assert_eq!(spec.status, "");
+    assert_eq!(world.outcome().1, "Running");
 }
 
 #[test]

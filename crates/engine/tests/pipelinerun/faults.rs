@@ -228,7 +228,7 @@ fn a_reference_that_a_resolver_works_on_is_waited_for() {
 
 #[test]
 fn what_a_resolver_cannot_bring_fails_the_run() {
-    // P-290, P-291, P-292, P-311, P-368
+    // P-290, P-291, P-292, P-311
     let of_pipeline = |kind, text: &str| {
         let mut world = World::of_run(json!({"pipelineRef": {"resolver": "git"}}));
         world.answers.insert("git".into(), failed(kind, text));
@@ -305,6 +305,132 @@ fn a_child_that_the_api_refuses_for_good_ends_the_run_and_others_are_tried_again
     world.reconcile();
     assert_eq!(world.made(), ["run-a", "run-b"]);
     assert_eq!(world.run.status.child_references.len(), 2);
+}
+
+#[test]
+fn reasons_are_spelled_as_tools_know_them() {
+    // P-294
+    let task = |more: Value| {
+        let mut task = json!({"name": "a", "taskSpec": {"params": [{"name": "m", "default": ""}],
+            "results": [{"name": "r"}], "workspaces": [{"name": "w"}], "steps": [{"name": "s", "image": "i"}]},
+            "workspaces": [{"name": "w", "workspace": "w"}]});
+        task.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        task
+    };
+    let pipeline = |more: Value, optional: bool, result: Value| {
+        json!({"workspaces": [{"name": "w", "emptyDir": {}}], "params": [{"name": "text", "value": "x"}],
+            "pipelineSpec": {"params": [{"name": "text"}], "workspaces": [{"name": "w", "optional": optional}],
+                "tasks": [task(more)], "results": result}})
+    };
+    let none = || json!([]);
+    let result = |value: &str| json!([{"name": "out", "value": value}]);
+    let pending = json!({"status": "PipelineRunPending", "pipelineRef": {"name": "p"}});
+    for (spec, status, reason) in [
+        (pending, "Unknown", "PipelineRunPending"),
+        (
+            pipeline(json!({"when": [{"cel": "1"}]}), false, none()),
+            "False",
+            "CELEvaluationFailed",
+        ),
+        (
+            pipeline(json!({}), true, none()),
+            "False",
+            "RequiredWorkspaceMarkedOptional",
+        ),
+        (
+            pipeline(
+                json!({"matrix": {"params": [{"name": "m", "value": "$(params.text)"}]}}),
+                false,
+                none(),
+            ),
+            "False",
+            "InvalidMatrixParameterTypes",
+        ),
+        (
+            pipeline(
+                json!({"params": [{"name": "m", "value": "$(tasks.gone.results.r)"}]}),
+                false,
+                none(),
+            ),
+            "False",
+            // An unknown task is no task to wait for either.
+            "PipelineInvalidGraph",
+        ),
+        (
+            pipeline(json!({}), false, result("$(tasks.a.results.gone)")),
+            "False",
+            "InvalidPipelineResultReference",
+        ),
+    ] {
+        let mut world = World::of_run(spec);
+        world.reconcile();
+        let (is, why, _) = world.outcome();
+        assert_eq!((is.as_str(), why.as_str()), (status, reason));
+    }
+    // InvalidTaskResultReference, CouldntGetPipelineResult: see results.rs; ResourceVerificationFailed: trusted.rs.
+}
+
+#[test]
+fn the_first_thing_that_applies_decides() {
+    // P-099: overdue, ended, begun and labelled, cancelled, pending, and only then what the run refers to.
+    let limits = json!({"pipeline": "1h"});
+    let late = |world: &mut World| {
+        world.reconcile();
+        world.after(7201);
+        world.run.status.skipped_tasks =
+            serde_json::from_value(json!([{"name": "x", "reason": "None"}])).unwrap();
+    };
+    for (name, spec, reason) in [
+        ("gone", "Cancelled", "Cancelled"),
+        ("gone", "PipelineRunPending", "PipelineRunPending"),
+        ("gone", "", "CouldntGetPipeline"),
+        ("p", "", "Running"),
+    ] {
+        let spec = json!({"pipelineRef": {"name": name}, "status": spec, "timeouts": limits});
+        let mut world = World::of_run(spec)
+            .pipeline("p", json!({"tasks": [{"name": "a", "taskSpec": step()}]}));
+        world.reconcile();
+        assert_eq!(world.outcome().1, reason);
+        let labels = world.run.metadata.labels.as_ref().expect("there are some");
+        assert_eq!(labels["tekton.dev/pipeline"], name);
+        assert_eq!(
+            world.run.status.start_time.is_some(),
+            reason != "PipelineRunPending"
+        );
+        // Whatever has ended stays as it is.
+        let ended = world.run.is_done();
+        late(&mut world);
+        world.run.spec.status = "Cancelled".into();
+        let before = world.outcome();
+        world.reconcile();
+        match reason {
+            "Running" => {
+                assert_eq!(world.outcome().1, "PipelineRunTimeout");
+                // An end in the middle leaves the later parts of the status as they were.
+                assert_eq!(world.skipped(), [("x", "None")]);
+            }
+            "PipelineRunPending" => assert_eq!(world.outcome().1, "Cancelled"),
+            _ => assert!(ended && world.outcome() == before),
+        }
+    }
+}
+
+#[test]
+fn an_eviction_that_the_api_will_not_confirm_fails_the_run() {
+    // P-107
+    let mut world = World::of_pipeline(json!({"tasks": [{"name": "a", "taskSpec": step()}]}));
+    world.reconcile();
+    let mut seen = world.observed();
+    seen.unconfirmed.insert("run-a".into(), "no".into());
+    world.run.status = world.decide(&mut seen).status;
+    world.assert_outcome(
+        "False",
+        "PipelineValidationFailed",
+        "[User error] PipelineRun ns/run can't be Run; couldn't resolve all references: error retrieving TaskRun run-a: \
+         cannot verify TaskRun run-a failure status against API server: no",
+    );
 }
 
 #[test]

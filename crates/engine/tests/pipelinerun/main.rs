@@ -11,5 +11,6 @@ mod rerun;
 mod results;
 mod rows;
 mod scheduling;
+mod trusted;
 mod workspaces;
 mod world;

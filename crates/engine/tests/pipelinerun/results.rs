@@ -121,6 +121,28 @@ fn what_is_said_of_a_missing_result_depends_on_how_the_producer_ended() {
 }
 
 #[test]
+fn a_custom_task_that_lacks_results_says_nothing_about_other_custom_tasks() {
+    // P-151
+    let custom = |name: &str, params: Value| json!({"name": name, "params": params, "taskRef": {"apiVersion": "example.dev/v1", "kind": "Wait"}});
+    let mut world = World::of_pipeline(json!({
+        "tasks": [
+            {"name": "p", "taskSpec": giving(&["r"])}, custom("running", json!([])),
+            custom("c", json!([{"name": "x", "value": "$(tasks.p.results.r)"}]))
+        ],
+        "finally": [{"name": "f", "taskSpec": giving(&[])}]
+    }));
+    world.reconcile().succeed("run-p", json!({}));
+    assert_eq!(world.outcome().0, "Unknown");
+    assert_eq!(world.made(), ["run-p", "run-running"]);
+    world.succeed("run-running", json!({}));
+    assert_eq!(world.made(), ["run-p", "run-running", "run-f"]);
+    world.succeed("run-f", json!({}));
+    let (_, reason, message) = world.outcome();
+    assert_eq!(reason, "PipelineValidationFailed");
+    assert!(message.contains("Failed Validation: 1 "), "{message}");
+}
+
+#[test]
 fn a_result_of_a_skipped_producer_skips_its_consumer_or_meets_its_when_as_literal_text() {
     // P-165, P-171
     let pipeline = |when: Value| {

@@ -385,6 +385,33 @@ fn a_workspace_that_is_needed_and_not_bound_ends_the_run() {
 }
 
 #[test]
+fn runs_that_share_a_claim_are_not_kept_apart() {
+    // P-238: only steps and sidecars can have a workspace to themselves, which is for the TaskRun to see to.
+    let task = json!({"name": "a", "workspaces": [{"name": "w"}], "taskSpec": {"workspaces": [{"name": "w"}],
+        "steps": [{"name": "s", "image": "i", "workspaces": [{"name": "w", "mountPath": "/alone"}]}, {"name": "t", "image": "i"}]}});
+    let spec = json!({"workspaces": [{"name": "w", "persistentVolumeClaim": {"claimName": "shared"}}],
+        "pipelineSpec": {"workspaces": [{"name": "w"}], "tasks": [task]}});
+    let mut one = World::of_run(spec.clone());
+    one.reconcile();
+    let mut other = World::of_run(spec);
+    other.run.metadata.name = Some("other".into());
+    other.rivals.push(one.run.clone().into());
+    other.reconcile();
+    for run in [&one.task_runs["run-a"], &other.task_runs["other-a"]] {
+        let spec = serde_json::to_value(&run.spec).unwrap();
+        assert_eq!(
+            spec["workspaces"],
+            json!([{"name": "w", "persistentVolumeClaim": {"claimName": "shared"}}])
+        );
+        let steps = &spec["taskSpec"]["steps"];
+        assert_eq!(
+            (&steps[0]["workspaces"], &steps[1]["workspaces"]),
+            (&json!([{"name": "w", "mountPath": "/alone"}]), &Value::Null)
+        );
+    }
+}
+
+#[test]
 fn an_optional_workspace_cannot_serve_a_task_that_needs_it() {
     // P-233
     let mut world = World::of_pipeline(json!({

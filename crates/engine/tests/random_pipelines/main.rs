@@ -1,7 +1,8 @@
 //! Random pipelines with random outcomes, watched through caches that lag, with lost writes and restarts.
 //!
 //! `SEED=<n> cargo test -p tektite-engine --test random_pipelines` replays one case and prints its pipeline;
-//! `CASES=<n>` sets how many there are (`cargo xtask test` asks for more, optimised). Every case follows from its number alone.
+//! `CASES=<n>` sets how many there are (`cargo xtask test` asks for more, optimised), and `FROM=<n>` which is the first. Every
+//! case follows from its number alone.
 //!
 //! The model of the world: every child has a history of versions, and a cache has seen some beginning of it, each child's
 //! apart from the others'. So observations come late, in any order between children, several at once, or again, but never
@@ -78,12 +79,13 @@ fn random_pipelines_keep_their_promises() {
         return;
     }
     let cases = number("CASES").unwrap_or(CASES);
-    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let first = number("FROM").unwrap_or(0);
+    let (next, failed) = (AtomicU64::new(first), AtomicU64::new(u64::MAX));
     let all = Mutex::new(CameUp::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                let came_up = work(cases, &next, &failed);
+                let came_up = work(first.saturating_add(cases), &next, &failed);
                 let mut all = all.lock().expect("no thread panics with the lock");
                 for (what, times) in came_up {
                     *all.entry(what).or_default() += times;
@@ -113,13 +115,13 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Plays cases until there are none left or one has failed.
-fn work(cases: u64, next: &AtomicU64, failed: &AtomicU64) -> CameUp {
+/// Plays cases until the next is `end` or one has failed.
+fn work(end: u64, next: &AtomicU64, failed: &AtomicU64) -> CameUp {
     let config = Arc::default();
     let mut all = CameUp::new();
     while failed.load(Ordering::Relaxed) == u64::MAX {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= cases {
+        if seed >= end {
             break;
         }
         match catch_unwind(AssertUnwindSafe(|| case(seed, &config))) {

@@ -27,7 +27,10 @@ impl Story {
         let mut faults = std::mem::take(&mut self.faults);
         let condition = self.run.succeeded().cloned().unwrap_or_default();
         let (reason, message) = (condition.reason.as_str(), condition.message.as_str());
-        let ended_early = reason == "PipelineRunTimeout" || self.run.spec.status == "Cancelled";
+        let ended_early = reason == "PipelineRunTimeout"
+            || self.run.spec.status == "Cancelled"
+            // Lacking results take the place of that reason (P-157).
+            || (reason == pipeline_run_reason::COULDNT_GET_PIPELINE_RESULT && self.time_was_over());
         let mut of_task: BTreeMap<&str, Vec<&History>> = BTreeMap::new();
         for child in self.children.values() {
             of_task.entry(&child.task).or_default().push(child);
@@ -110,8 +113,31 @@ impl Story {
         if !ended_early && self.children.values().any(|it| it.ended.is_none()) {
             faults.push(format!("the run is {reason} while a child still runs"));
         }
+        let untold = |it: &&History| it.ended.is_none() && !it.newest().is_told_to_end();
+        if self.children.values().any(|it| untold(&it)) {
+            faults.push(format!(
+                "the run is {reason} while a child that was not told to end still runs"
+            ));
+        }
         self.stays_ended(&mut faults);
         faults
+    }
+
+    /// Whether the run ended as its time was over, or that of its tasks with no finally tasks to wait for (P-190, P-194).
+    fn time_was_over(&self) -> bool {
+        let spec = &self.run.spec;
+        let status = &self.run.status;
+        let (Some(limits), Some(start), Some(end)) =
+            (&spec.timeouts, &status.start_time, &status.completion_time)
+        else {
+            return false;
+        };
+        let took = end.0.duration_since(start.0);
+        let exceeded = |limit: Option<tektite_api::Duration>| {
+            limit.is_some_and(|it| !it.is_zero() && took > it.into())
+        };
+        let has_finally = spec.pipeline_spec.iter().any(|it| !it.finally.is_empty());
+        exceeded(limits.pipeline) || (!has_finally && exceeded(limits.tasks))
     }
 
     /// No reconcile of a finished run has an effect, whatever is seen and however late it is.

@@ -234,22 +234,17 @@ impl Story {
         child.versions.push(next);
     }
 
-    fn observed(&self) -> Observed {
+    fn observed(&mut self) -> Observed {
         let mut seen = Observed::default();
-        let recorded: BTreeSet<&str> = self
-            .run
-            .status
-            .child_references
-            .iter()
-            .map(|it| it.name.as_str())
-            .collect();
-        for (name, child) in &self.children {
-            let version = match child.seen {
-                Some(seen) => &child.versions[seen],
-                None if recorded.contains(name.as_str()) => child.newest(),
-                None => continue,
-            };
-            match version {
+        let references = self.run.status.child_references.iter();
+        let recorded: BTreeSet<&str> = references.map(|it| it.name.as_str()).collect();
+        for (name, child) in &mut self.children {
+            if child.seen.is_none() && recorded.contains(name.as_str()) {
+                // What is looked up is in the cache from then on.
+                child.seen = Some(child.last());
+            }
+            let Some(version) = child.seen else { continue };
+            match &child.versions[version] {
                 Child::Task(run) => seen.task_runs.push(Arc::clone(run)),
                 Child::Custom(run) => seen.custom_runs.push(Arc::clone(run)),
             }
@@ -265,7 +260,8 @@ impl Story {
                 .insert("a status is refused as it was made from an old one");
             std::mem::swap(&mut self.run.status, &mut self.old_status);
         }
-        let decision = reconcile(&self.run, &self.observed(), &self.config, self.now);
+        let seen = self.observed();
+        let decision = reconcile(&self.run, &seen, &self.config, self.now);
         let differs = decision.status != self.run.status;
         if self.run.is_done()
             && (!decision.effects.is_empty() || !decision.events.is_empty() || differs)
