@@ -55,7 +55,7 @@ pub(crate) fn document(registry: &Registry, group: &str, version: &str) -> Optio
     for resource in resources {
         let name = definition_name(resource);
         if let Backing::Custom(kind, index) = &resource.backing {
-            let mut schema = kind.source(&kind.versions[*index].name);
+            let mut schema = kind.versions[*index].source();
             strip(&mut schema);
             if !schema.is_object() {
                 schema = json!({"type": "object"});

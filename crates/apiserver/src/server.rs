@@ -21,7 +21,7 @@ use tower::{BoxError, Service};
 
 use crate::admission::Hooks;
 use crate::builtin::kinds::CRDS;
-use crate::crd::{CustomKind, definition};
+use crate::crd::CustomKind;
 use crate::identity::Identity;
 use crate::kubelet::Kubelet;
 use crate::registry::Registry;
@@ -126,7 +126,7 @@ impl Inner {
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
-    /// Compiles the stored definitions that changed and serves them (K-012, K-180).
+    /// Reads the stored definitions that changed and serves them (K-012, K-180).
     pub(crate) fn reload_definitions(&self) {
         let (objects, _) = self
             .storage
@@ -146,14 +146,11 @@ impl Inner {
                 kinds.insert(name, Arc::clone(kind));
                 continue;
             }
-            let value = object.value();
-            if !definition::is_established(&value) {
-                continue;
-            }
-            match CustomKind::compile(&value, object) {
-                Ok(kind) => drop(kinds.insert(name, Arc::new(kind))),
+            match CustomKind::read(object) {
+                Ok(Some(kind)) => drop(kinds.insert(name, Arc::new(kind))),
+                Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(definition = %name, error, "a stored definition cannot be served")
+                    tracing::warn!(definition = %name, %error, "a stored definition cannot be served")
                 }
             }
         }

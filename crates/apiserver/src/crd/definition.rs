@@ -45,8 +45,7 @@ pub fn validate(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let versions = object
         .pointer("/spec/versions")
         .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+        .map_or(&[][..], Vec::as_slice);
     if versions.is_empty() {
         causes.push(Cause::required(
             "spec.versions",
@@ -176,17 +175,6 @@ pub fn establish(object: &mut Value, clash: Option<&'static str>, now: &str) {
             list.push(CLEANUP.into());
         }
     }
-}
-
-/// Whether requests to the kind are served.
-pub fn is_established(object: &Value) -> bool {
-    let conditions = object
-        .pointer("/status/conditions")
-        .and_then(Value::as_array);
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
 }
 
 /// Marks a definition whose instances are being deleted (K-181).

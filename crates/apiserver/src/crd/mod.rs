@@ -6,14 +6,15 @@ pub mod definition;
 pub mod schema;
 pub mod structure;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::storage::Stored;
 use schema::Schema;
 
-/// A compiled CustomResourceDefinition.
+/// A CustomResourceDefinition that is served.
 #[derive(Debug)]
 pub struct CustomKind {
     pub name: String,
@@ -31,10 +32,8 @@ pub struct CustomKind {
     pub conversion: Option<Value>,
     /// Being deleted: no new objects (K-181).
     pub terminating: bool,
-    /// The revision of the definition this was compiled from.
+    /// The revision of the definition this was read from.
     pub revision: u64,
-    /// The definition as stored: bytes that the store holds too, read again for the rare question what was written.
-    stored: Arc<Stored>,
 }
 
 /// One version of a [`CustomKind`].
@@ -42,107 +41,160 @@ pub struct CustomKind {
 pub struct Version {
     pub name: String,
     pub served: bool,
-    pub schema: Arc<Schema>,
     pub status: bool,
     pub scale: Option<Scale>,
     pub columns: Vec<Column>,
     pub selectable: Vec<String>,
     /// The warning to send, if the version is deprecated.
     pub deprecation: Option<String>,
+    schema: OnceLock<Schema>,
+    /// The definition as stored: bytes that the store holds too.
+    stored: Arc<Stored>,
 }
 
 /// `subresources.scale`.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Scale {
+    #[serde(rename = "specReplicasPath")]
     pub spec_replicas: String,
+    #[serde(rename = "statusReplicasPath")]
     pub status_replicas: String,
+    #[serde(rename = "labelSelectorPath")]
     pub selector: Option<String>,
 }
 
 /// One of `additionalPrinterColumns`.
-#[derive(Debug)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Column {
     pub name: String,
+    #[serde(rename = "type")]
     pub kind: String,
     pub format: String,
     pub description: String,
     pub priority: i64,
+    #[serde(rename = "jsonPath")]
     pub path: String,
 }
 
-fn text(value: &Value, key: &str) -> String {
-    value
-        .get(key)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+/// What is read of a definition at once: all but its schemas, which are most of it and often not needed.
+#[derive(Deserialize)]
+struct Outline {
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
 }
 
-fn strings(value: Option<&Value>) -> Vec<String> {
-    let list = value.and_then(Value::as_array).into_iter().flatten();
-    list.filter_map(|item| item.as_str().map(str::to_owned))
-        .collect()
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    group: String,
+    names: Names,
+    scope: String,
+    versions: Vec<VersionOutline>,
+    conversion: Option<Conversion>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Names {
+    plural: String,
+    singular: String,
+    kind: String,
+    list_kind: String,
+    short_names: Vec<String>,
+    categories: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Conversion {
+    strategy: String,
+    webhook: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct VersionOutline {
+    name: String,
+    served: bool,
+    storage: bool,
+    deprecated: bool,
+    deprecation_warning: String,
+    subresources: Subresources,
+    additional_printer_columns: Vec<Column>,
+    selectable_fields: Vec<SelectableField>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Subresources {
+    status: Option<Value>,
+    scale: Option<Scale>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SelectableField {
+    json_path: String,
 }
 
 impl CustomKind {
-    /// Compiles a stored definition.
-    pub fn compile(object: &Value, stored: Arc<Stored>) -> Result<Self, String> {
-        let spec = object.get("spec").unwrap_or(&Value::Null);
-        let names = spec.get("names").unwrap_or(&Value::Null);
-        let group = text(spec, "group");
-        let kind = text(names, "kind");
-        let mut versions = Vec::new();
+    /// Reads a stored definition; `None` if its kind is not to be served.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read(stored: Arc<Stored>) -> Result<Option<Self>, serde_json::Error> {
+        let Outline { spec, status } = serde_json::from_slice(&stored.bytes())?;
+        let established =
+            |condition: &Condition| condition.kind == "Established" && condition.status == "True";
+        if !status.conditions.iter().any(established) {
+            return Ok(None);
+        }
+        let Spec { group, names, .. } = spec;
         let mut storage_version = String::new();
-        for version in spec
-            .get("versions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            if version.get("storage") == Some(&Value::Bool(true)) {
-                storage_version = text(version, "name");
+        let mut versions = Vec::new();
+        for version in spec.versions {
+            if version.storage {
+                storage_version.clone_from(&version.name);
             }
-            versions.push(compile_version(version, &group, &kind)?);
+            versions.push(Version::read(version, &group, &names.kind, &stored));
         }
         sort_versions(&mut versions, |version| &version.name);
-        let conversion = spec
-            .get("conversion")
-            .filter(|conversion| text(conversion, "strategy") == "Webhook");
-        Ok(Self {
-            name: object
-                .pointer("/metadata/name")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .into(),
-            plural: text(names, "plural"),
-            singular: text(names, "singular"),
-            list_kind: text(names, "listKind"),
-            short_names: strings(names.get("shortNames")),
-            categories: strings(names.get("categories")),
-            namespaced: text(spec, "scope") == "Namespaced",
-            conversion: conversion
-                .and_then(|conversion| conversion.get("webhook"))
-                .cloned(),
-            terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
+        Ok(Some(Self {
+            name: stored.name.to_string(),
+            plural: names.plural,
+            singular: names.singular,
+            kind: names.kind,
+            list_kind: names.list_kind,
+            short_names: names.short_names,
+            categories: names.categories,
+            namespaced: spec.scope == "Namespaced",
+            conversion: spec
+                .conversion
+                .filter(|conversion| conversion.strategy == "Webhook")
+                .and_then(|conversion| conversion.webhook),
+            terminating: stored.deleting,
+            revision: stored.revision,
             group,
-            kind,
             versions,
             storage_version,
-            revision: stored.revision,
-            stored,
-        })
-    }
-
-    /// The schema of a version as written, for OpenAPI. As a tree it takes many times the memory of the compiled one.
-    pub fn source(&self, version: &str) -> Value {
-        let mut definition = self.stored.value();
-        let versions = definition.pointer_mut("/spec/versions");
-        let mut versions = versions.and_then(Value::as_array_mut).into_iter().flatten();
-        versions
-            .find(|candidate| candidate["name"] == version)
-            .and_then(|found| found.pointer_mut("/schema/openAPIV3Schema"))
-            .map(Value::take)
-            .unwrap_or_default()
+        }))
     }
 
     /// The version of this name.
@@ -151,57 +203,52 @@ impl CustomKind {
     }
 }
 
-fn compile_version(version: &Value, group: &str, kind: &str) -> Result<Version, String> {
-    let name = text(version, "name");
-    let source = version
-        .pointer("/schema/openAPIV3Schema")
-        .unwrap_or(&Value::Null);
-    let scale = version.pointer("/subresources/scale").map(|scale| Scale {
-        spec_replicas: text(scale, "specReplicasPath"),
-        status_replicas: text(scale, "statusReplicasPath"),
-        selector: scale
-            .get("labelSelectorPath")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
-    });
-    let columns = version
-        .get("additionalPrinterColumns")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let columns = columns
-        .map(|column| Column {
-            name: text(column, "name"),
-            kind: text(column, "type"),
-            format: text(column, "format"),
-            description: text(column, "description"),
-            priority: column.get("priority").and_then(Value::as_i64).unwrap_or(0),
-            path: text(column, "jsonPath"),
-        })
-        .collect();
-    let selectable = version
-        .get("selectableFields")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let deprecation = (version.get("deprecated") == Some(&Value::Bool(true))).then(|| {
-        let own = text(version, "deprecationWarning");
-        if own.is_empty() {
-            format!("{group}/{name} {kind} is deprecated")
-        } else {
-            own
+impl Version {
+    fn read(outline: VersionOutline, group: &str, kind: &str, stored: &Arc<Stored>) -> Self {
+        let name = outline.name;
+        let deprecation = outline
+            .deprecated
+            .then(|| match outline.deprecation_warning {
+                own if own.is_empty() => format!("{group}/{name} {kind} is deprecated"),
+                own => own,
+            });
+        let selectable = outline.selectable_fields.into_iter();
+        Self {
+            served: outline.served,
+            status: outline.subresources.status.is_some(),
+            scale: outline.subresources.scale,
+            columns: outline.additional_printer_columns,
+            selectable: selectable.map(|field| field.json_path).collect(),
+            deprecation,
+            schema: OnceLock::new(),
+            stored: Arc::clone(stored),
+            name,
         }
-    });
-    Ok(Version {
-        served: version.get("served") == Some(&Value::Bool(true)),
-        schema: Arc::new(Schema::compile(source)?),
-        status: version.pointer("/subresources/status").is_some(),
-        scale,
-        columns,
-        selectable: selectable.map(|field| text(field, "jsonPath")).collect(),
-        deprecation,
-        name,
-    })
+    }
+
+    /// The compiled schema; made when it is first asked for, since many versions are never written.
+    pub fn schema(&self) -> &Schema {
+        self.schema.get_or_init(|| {
+            Schema::compile(&self.source()).unwrap_or_else(|error| {
+                // It was compiled when it was accepted: by another version of this program, then.
+                let definition = &self.stored.name;
+                tracing::error!(%definition, version = self.name, error, "a stored schema cannot be used; nothing is checked");
+                Schema::anything()
+            })
+        })
+    }
+
+    /// The schema as written, for OpenAPI. As a tree it takes many times the memory of the compiled one.
+    pub fn source(&self) -> Value {
+        let mut definition = self.stored.value();
+        let versions = definition.pointer_mut("/spec/versions");
+        let mut versions = versions.and_then(Value::as_array_mut).into_iter().flatten();
+        versions
+            .find(|candidate| candidate["name"] == self.name)
+            .and_then(|found| found.pointer_mut("/schema/openAPIV3Schema"))
+            .map(Value::take)
+            .unwrap_or_default()
+    }
 }
 
 /// GA before beta before alpha, then by descending number (K-011).

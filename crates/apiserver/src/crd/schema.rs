@@ -1,6 +1,7 @@
 //! A structural schema, compiled once per CRD version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ pub struct Schema {
     pub items: Option<Box<Schema>>,
     pub required: Vec<String>,
     pub allowed: Vec<Value>,
-    pub pattern: Option<Regex>,
+    pub pattern: Option<Arc<Regex>>,
     pub format: Option<String>,
     pub minimum: Option<(f64, bool)>,
     pub maximum: Option<(f64, bool)>,
@@ -79,7 +80,15 @@ impl Kind {
 impl Schema {
     /// Compiles `openAPIV3Schema`; the error names the path and what is wrong there.
     pub fn compile(source: &Value) -> Result<Self, String> {
-        compile(source, "openAPIV3Schema")
+        compile(source, &mut Patterns::default()).map_err(|error| format!("openAPIV3Schema{error}"))
+    }
+
+    /// The schema that everything fits and nothing is pruned by.
+    pub fn anything() -> Self {
+        Self {
+            preserve_unknown: true,
+            ..Self::default()
+        }
     }
 
     /// The schema of a property, declared or additional.
@@ -89,28 +98,40 @@ impl Schema {
     }
 }
 
-fn compile(source: &Value, path: &str) -> Result<Schema, String> {
+/// The patterns of one schema: the same few stand in it by the dozen, and each takes long to compile and much memory.
+type Patterns = HashMap<String, Arc<Regex>>;
+
+/// Errors begin with the path below `source`.
+fn compile(source: &Value, patterns: &mut Patterns) -> Result<Schema, String> {
     let empty = Map::new();
     let map = source.as_object().unwrap_or(&empty);
     let flag = |key: &str| map.get(key).and_then(Value::as_bool).unwrap_or(false);
     let count = |key: &str| map.get(key).and_then(Value::as_u64);
     let number = |key: &str| map.get(key).and_then(Value::as_f64);
-    let several = |key: &str| -> Result<Vec<Schema>, String> {
+    let mut several = |key: &str| -> Result<Vec<Schema>, String> {
         let list = map.get(key).and_then(Value::as_array);
         list.into_iter()
             .flatten()
             .enumerate()
-            .map(|(at, item)| compile(item, &format!("{path}.{key}[{at}]")))
+            .map(|(at, item)| {
+                compile(item, patterns).map_err(|error| format!(".{key}[{at}]{error}"))
+            })
             .collect()
     };
-    let boxed = |key: &str| -> Result<Option<Box<Schema>>, String> {
+    let (all_of, any_of, one_of) = (several("allOf")?, several("anyOf")?, several("oneOf")?);
+    let mut boxed = |key: &str| -> Result<Option<Box<Schema>>, String> {
         match map.get(key) {
-            Some(value @ Value::Object(_)) => {
-                Ok(Some(Box::new(compile(value, &format!("{path}.{key}"))?)))
-            }
+            Some(value @ Value::Object(_)) => compile(value, patterns)
+                .map(|schema| Some(Box::new(schema)))
+                .map_err(|error| format!(".{key}{error}")),
             _ => Ok(None),
         }
     };
+    let (additional, items, not) = (
+        boxed("additionalProperties")?,
+        boxed("items")?,
+        boxed("not")?,
+    );
     let mut properties = BTreeMap::new();
     for (name, schema) in map
         .get("properties")
@@ -118,10 +139,9 @@ fn compile(source: &Value, path: &str) -> Result<Schema, String> {
         .into_iter()
         .flatten()
     {
-        properties.insert(
-            name.clone(),
-            Box::new(compile(schema, &format!("{path}.properties[{name}]"))?),
-        );
+        let schema =
+            compile(schema, patterns).map_err(|error| format!(".properties[{name}]{error}"))?;
+        properties.insert(name.clone(), Box::new(schema));
     }
     let kind = match map.get("type").and_then(Value::as_str) {
         None | Some("") => None,
@@ -131,13 +151,19 @@ fn compile(source: &Value, path: &str) -> Result<Schema, String> {
         Some("integer") => Some(Kind::Integer),
         Some("number") => Some(Kind::Number),
         Some("boolean") => Some(Kind::Boolean),
-        Some(other) => return Err(format!("{path}.type: Unsupported value: \"{other}\"")),
+        Some(other) => return Err(format!(".type: Unsupported value: \"{other}\"")),
     };
     let pattern = match map.get("pattern").and_then(Value::as_str) {
-        Some(text) => Some(
-            Regex::new(text)
-                .map_err(|error| format!("{path}.pattern: Invalid value: {text:?}: {error}"))?,
-        ),
+        Some(text) => Some(match patterns.get(text) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let compiled = Regex::new(text)
+                    .map_err(|error| format!(".pattern: Invalid value: {text:?}: {error}"))?;
+                let compiled = Arc::new(compiled);
+                patterns.insert(text.to_owned(), Arc::clone(&compiled));
+                compiled
+            }
+        }),
         None => None,
     };
     let list_type = match map.get("x-kubernetes-list-type").and_then(Value::as_str) {
@@ -145,7 +171,6 @@ fn compile(source: &Value, path: &str) -> Result<Schema, String> {
         Some("map") => ListType::Map(strings(map.get("x-kubernetes-list-map-keys"))),
         _ => ListType::Atomic,
     };
-    let (additional, items) = (boxed("additionalProperties")?, boxed("items")?);
     let default = map.get("default").cloned();
     let has_defaults = default.is_some()
         || properties.values().any(|schema| schema.has_defaults)
@@ -186,10 +211,10 @@ fn compile(source: &Value, path: &str) -> Result<Schema, String> {
         max_properties: count("maxProperties"),
         default,
         has_defaults,
-        all_of: several("allOf")?,
-        any_of: several("anyOf")?,
-        one_of: several("oneOf")?,
-        not: boxed("not")?,
+        all_of,
+        any_of,
+        one_of,
+        not,
     })
 }
 

@@ -43,8 +43,8 @@ impl Inner {
                             .await?;
                     object = converted.pop().unwrap_or_default();
                     if let Some(version) = kind.version(&kind.storage_version) {
-                        structure::prune(&mut object, &version.schema, &mut Vec::new());
-                        structure::default(&mut object, &version.schema);
+                        structure::prune(&mut object, version.schema(), &mut Vec::new());
+                        structure::default(&mut object, version.schema());
                     }
                 }
                 let version = kind.version(&kind.storage_version);

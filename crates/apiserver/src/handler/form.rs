@@ -37,7 +37,7 @@ impl Inner {
                 {
                     values =
                         convert::convert(&self.webhooks, kind, values, &resource.version).await?;
-                    let schema = &kind.versions[*index].schema;
+                    let schema = kind.versions[*index].schema();
                     for value in &mut values {
                         structure::prune(value, schema, &mut Vec::new());
                         structure::default(value, schema);

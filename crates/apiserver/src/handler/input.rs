@@ -216,7 +216,7 @@ pub(crate) fn conform_object(
     let result = match &resource.backing {
         Backing::BuiltIn(_, shape) => conform(object, shape, &mut unknown),
         Backing::Custom(kind, index) => {
-            structure::prune(object, &kind.versions[*index].schema, &mut unknown);
+            structure::prune(object, kind.versions[*index].schema(), &mut unknown);
             structure::conform_metadata(object, &mut unknown)
         }
     };

@@ -264,8 +264,8 @@ impl Inner {
                         None => map.remove("status"),
                     };
                 }
-                structure::drop_nulls(new, &version.schema);
-                structure::default(new, &version.schema);
+                structure::drop_nulls(new, version.schema());
+                structure::default(new, version.schema());
             }
         }
     }

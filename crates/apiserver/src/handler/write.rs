@@ -121,8 +121,8 @@ impl Inner {
                     map.remove("status");
                 }
                 object["metadata"]["generation"] = 1.into();
-                structure::drop_nulls(&mut object, &version.schema);
-                structure::default(&mut object, &version.schema);
+                structure::drop_nulls(&mut object, version.schema());
+                structure::default(&mut object, version.schema());
             }
         }
         self.allocate(resource, &mut object, None).await?;
@@ -159,7 +159,12 @@ impl Inner {
             return Ok(Outcome::Value(object));
         }
         for attempt in 1.. {
-            let draft = self.draft(resource, object.clone()).await?;
+            // A name that was given is tried once.
+            let tried = match generated {
+                true => object.clone(),
+                false => std::mem::take(&mut object),
+            };
+            let draft = self.draft(resource, tried).await?;
             match self.storage.create(&resource.storage, draft) {
                 Ok(stored) => {
                     self.wrote(resource, &stored);
@@ -234,7 +239,7 @@ impl Inner {
         match &resource.backing {
             Backing::BuiltIn(kind, _) => defaults::apply(kind, object),
             Backing::Custom(kind, index) => {
-                structure::default(object, &kind.versions[*index].schema)
+                structure::default(object, kind.versions[*index].schema())
             }
         }
         Ok(())
@@ -266,7 +271,7 @@ impl Inner {
                 }
             }
             Backing::Custom(kind, index) => {
-                crd::check::check(object, &kind.versions[*index].schema, &mut causes)
+                crd::check::check(object, kind.versions[*index].schema(), &mut causes)
             }
         }
         if let Some(old) = old.filter(|old| old.pointer("/metadata/deletionTimestamp").is_some()) {

@@ -39,7 +39,7 @@ impl<'a> Form<'a> {
     pub(super) fn of(resource: &'a Resource) -> Self {
         match &resource.backing {
             Backing::BuiltIn(_, object) => Self::Static(Shape::Object(object)),
-            Backing::Custom(kind, index) => Self::Custom(&kind.versions[*index].schema),
+            Backing::Custom(kind, index) => Self::Custom(kind.versions[*index].schema()),
         }
     }
 

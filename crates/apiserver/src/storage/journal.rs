@@ -10,6 +10,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 const HEADER: usize = 8;
+/// By how much the file grows at a time, filled with zeros. A sync of bytes that the file had already need not write its
+/// length too, which costs most file systems more than the bytes.
+const ROOM: u64 = 256 << 10;
 
 /// A write as the journal keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +30,13 @@ pub(super) struct Place {
     length: usize,
 }
 
-/// The open file, written at its end only.
+/// The open file, written behind its last entry only.
 pub(super) struct Journal {
     file: File,
+    /// Where the last entry ends.
     length: u64,
+    /// Where the file ends: zeros up to there are no entry.
+    room: u64,
     /// Kept from one append to the next for its room.
     buffer: Vec<u8>,
 }
@@ -45,7 +51,7 @@ impl Journal {
             .create(true)
             .truncate(false)
             .open(path)?;
-        io::Read::read_to_end(&mut &file, &mut content)?;
+        let room = io::Read::read_to_end(&mut &file, &mut content)? as u64;
         if let Some(directory) = path.parent() {
             // The file's own name must survive too.
             File::open(directory)?.sync_all()?;
@@ -55,6 +61,7 @@ impl Journal {
         let journal = Self {
             file,
             length,
+            room,
             buffer: Vec::new(),
         };
         Ok((journal, content))
@@ -88,8 +95,15 @@ impl Journal {
     /// Writes what was queued; when it returns, a crash does not lose it.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.file.write_all_at(&self.buffer, self.length)?;
+        let end = self.length + self.buffer.len() as u64;
+        if end > self.room {
+            let room = end.next_multiple_of(ROOM);
+            self.file
+                .write_all_at(&vec![0; (room - end) as usize], end)?;
+            self.room = room;
+        }
         self.file.sync_data()?;
-        self.length += self.buffer.len() as u64;
+        self.length = end;
         self.buffer.clear();
         Ok(())
     }
@@ -104,7 +118,7 @@ impl Journal {
     /// Forgets all entries. Should a crash undo that, they are older than what the database holds by then.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
-        self.length = 0;
+        (self.length, self.room) = (0, 0);
         self.buffer = Vec::new();
         Ok(())
     }
@@ -167,7 +181,13 @@ mod tests {
             journal.sync().unwrap();
             assert_eq!(journal.record(place).unwrap(), write.record);
         }
-        let whole = std::fs::read(&path).unwrap();
+        let mut whole = std::fs::read(&path).unwrap();
+        assert!(
+            whole
+                .split_off(journal.len() as usize)
+                .iter()
+                .all(|byte| *byte == 0)
+        );
         let ends: Vec<usize> = entries(&whole).map(|(end, _)| end).collect();
         assert_eq!(ends.last(), Some(&whole.len()));
         for length in 0..=whole.len() {
@@ -192,7 +212,9 @@ mod tests {
         journal.push(WRITES[0]);
         journal.sync().unwrap();
         let whole = journal.len();
-        std::fs::write(&path, [std::fs::read(&path).unwrap(), vec![9; 5]].concat()).unwrap();
+        let mut torn = std::fs::read(&path).unwrap();
+        torn[whole as usize..whole as usize + 5].fill(9);
+        std::fs::write(&path, torn).unwrap();
         let (mut journal, content) = Journal::open(&path).unwrap();
         assert_eq!((journal.len(), content.len() as u64), (whole, whole));
         journal.push(WRITES[1]);
