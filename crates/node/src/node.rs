@@ -599,10 +599,7 @@ fn names(directory: &Path) -> impl Iterator<Item = String> + use<> {
 /// Kills containers whose launcher died: nobody would ever hear of their ends.
 fn reap_orphans(layout: &Layout, launcher: &Launcher) {
     for uid in names(&layout.pods()) {
-        for container in names(&layout.pod(&uid).join("containers")) {
-            let Some(attempt) = layout.newest(&uid, &container) else {
-                continue;
-            };
+        for (container, attempt) in layout.newest_of_all(&uid) {
             let instance = layout.instance(&uid, &container, attempt);
             let id = crate::shared::container_id(&uid, &container, attempt);
             if launcher.greeting().containers.contains_key(&id) || instance.exit().exists() {

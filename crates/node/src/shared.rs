@@ -1,6 +1,6 @@
 //! What all pod workers of a node share, and where things are on disk.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -182,27 +182,40 @@ impl Layout {
 
     /// What an ended pod has no use for; its logs stay until its object is deleted.
     pub fn left_at_end(&self, uid: &str) -> Vec<PathBuf> {
-        let pod = self.pod(uid);
-        vec![self.pod_memory(uid), pod.join("volumes"), pod.join("etc")]
+        vec![self.pod_memory(uid), self.pod(uid).join("volumes")]
+    }
+
+    /// The directory of a pod's `hosts`, `hostname` and `resolv.conf`.
+    pub fn etc(&self, uid: &str) -> PathBuf {
+        self.pod_memory(uid).join("etc")
     }
 
     pub fn instance(&self, uid: &str, container: &str, attempt: u32) -> Instance {
         Instance {
-            root: self
-                .pod(uid)
-                .join("containers")
-                .join(container)
-                .join(attempt.to_string()),
+            root: self.pod(uid).join(format!("{container}.{attempt}")),
         }
     }
 
     /// Number of the newest instance of a container.
     pub fn newest(&self, uid: &str, container: &str) -> Option<u32> {
-        let directory = self.pod(uid).join("containers").join(container);
-        let entries = std::fs::read_dir(directory).ok()?.flatten();
-        entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .max()
+        self.newest_of_all(uid).remove(container)
+    }
+
+    /// Number of the newest instance of each container.
+    pub fn newest_of_all(&self, uid: &str) -> BTreeMap<String, u32> {
+        let mut newest: BTreeMap<String, u32> = BTreeMap::new();
+        let entries = std::fs::read_dir(self.pod(uid)).into_iter().flatten();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let instance = name.to_str().and_then(|name| name.rsplit_once('.'));
+            if let Some((container, attempt)) = instance
+                && let Ok(attempt) = attempt.parse::<u32>()
+            {
+                let known = newest.entry(container.to_owned()).or_insert(attempt);
+                *known = attempt.max(*known);
+            }
+        }
+        newest
     }
 }
 

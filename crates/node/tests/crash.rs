@@ -48,9 +48,7 @@ async fn the_next_node_takes_over_running_containers_and_learns_how_others_ended
     drop(first);
     std::fs::write(gate.join("a"), "").expect("written");
     api.remove(&gone);
-    let exit = directory
-        .path()
-        .join("node/pods/uid-meanwhile/containers/c/0/exit");
+    let exit = directory.path().join("node/pods/uid-meanwhile/c.0/exit");
     for _ in 0..1000 {
         if exit.exists() {
             break;
@@ -118,7 +116,7 @@ async fn a_container_that_ends_while_the_next_node_starts_is_not_waited_for_in_v
     let hold = api.hold("GET /api/v1/pods");
     let second = World::start_on(api, directory.clone(), Lifetime::Durable).await;
     std::fs::write(gate.join("a"), "").expect("written");
-    let instance = directory.path().join("node/pods/uid-p/containers/c/0");
+    let instance = directory.path().join("node/pods/uid-p/c.0");
     until(&instance.join("exit"), true).await;
     drop(hold);
     let pod = second.phase(&path, "Failed").await;
@@ -150,7 +148,7 @@ async fn a_native_sidecar_that_ended_without_a_node_is_started_again() {
     first.node.shutdown(Disposition::LeaveRunning).await;
     drop(first);
     std::fs::write(gate.join("a"), "").expect("written");
-    let instance = directory.path().join("node/pods/uid-p/containers/s/0");
+    let instance = directory.path().join("node/pods/uid-p/s.0");
     until(&instance.join("exit"), true).await;
     let second = World::start_on(api.clone(), directory.clone(), Lifetime::Durable).await;
     let restarted = |pod: Option<&serde_json::Value>| {

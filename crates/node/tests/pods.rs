@@ -266,10 +266,15 @@ async fn the_next_status_does_not_wait_for_the_answer_to_the_last() {
     }
     let world = World::start().await;
     let hold = world.api.hold("pods/p/status");
-    let path = world.pod("p", json!({"containers": [sh("c", "sleep 0.2")]}));
+    let mut container = sh("c", "sleep 0.2");
+    container["volumeMounts"] = json!([{"name": "e", "mountPath": "/e"}]);
+    let path = world.pod(
+        "p",
+        json!({"containers": [container], "volumes": [{"name": "e", "emptyDir": {}}]}),
+    );
     world.phase(&path, "Running").await;
     world.phase(&path, "Succeeded").await;
-    let files = world.directory.path().join("node/pods/uid-p/etc");
+    let files = world.directory.path().join("node/pods/uid-p/volumes");
     assert!(
         files.exists(),
         "what is not acknowledged may be needed again"

@@ -13,6 +13,7 @@ mod cgroup;
 mod client;
 mod executor;
 mod hierarchy;
+mod mount_points;
 mod nat;
 pub(crate) mod network;
 pub(crate) mod protocol;

@@ -21,9 +21,13 @@ use serde_json::Value;
 
 use super::cgroup::Group;
 use super::executor::Program;
+use super::mount_points;
 use super::protocol::{ExecRequest, Failure, Root, RunRequest, SubPath};
 use super::scratch::{NO_CGROUP, Scratch};
 use crate::degraded::{Degraded, Lack};
+
+/// The options of a mount have one page. Beyond this length of an image's layers there may be no room for one more.
+const LONGEST_IMAGE: usize = 3000;
 
 /// What a worker tells the launcher.
 pub(super) struct Started {
@@ -48,9 +52,6 @@ pub(super) fn run(
         fs::create_dir_all(&at).map_err(|error| failed("make a mount point", error))?;
         mount_read_only(lowers, scratch, &at)?;
     }
-    if let Some(warning) = mount_root(&request.root, scratch, &bundle, &rootfs)? {
-        warnings.push(Degraded::new(Lack::Layers, warning));
-    }
     for sub_path in &request.sub_paths {
         let at = scratch.image_volume(&format!("{}-sub-{}", request.container, sub_path.mount));
         bind_sub_path(sub_path, &at)?;
@@ -60,6 +61,10 @@ pub(super) fn run(
         {
             *source = Value::from(at.to_string_lossy());
         }
+    }
+    let points = mount_points(&request, scratch, &bundle);
+    if let Some(warning) = mount_root(&request.root, points, scratch, &bundle, &rootfs)? {
+        warnings.push(Degraded::new(Lack::Layers, warning));
     }
     make_working_directory(&request.spec, &rootfs);
     if let Some(path) = request.spec.pointer_mut("/root/path") {
@@ -230,9 +235,32 @@ fn mount_read_only(lowers: &[PathBuf], scratch: &Scratch, at: &Path) -> Result<(
     .map_err(|error| failed("mount an image volume", error))
 }
 
-/// Mounts a container's root file system. Answers with a warning if its writable layer had to go to memory.
+/// The layer of mount points for a container; none where it would not fit, which only takes longer.
+fn mount_points(request: &RunRequest, scratch: &Scratch, bundle: &Path) -> Option<PathBuf> {
+    let lowers = &request.root.lowers;
+    if lowers.is_empty() && scratch.rootless {
+        return None;
+    }
+    let layer = bundle.join("points");
+    let made = match lowers.as_slice() {
+        [image] => mount_points::make(&request.spec, image, &layer),
+        several => {
+            let whole = bundle.join("image");
+            fs::create_dir(&whole)
+                .map_err(|error| failed("make a mount point", error))
+                .and_then(|()| mount_read_only(several, scratch, &whole))
+                .map_err(|failure| io::Error::other(failure.message))
+                .and_then(|()| mount_points::make(&request.spec, &whole, &layer))
+        }
+    };
+    made.ok().map(|()| layer)
+}
+
+/// Mounts a container's root file system, with the layer `points` above its image. Answers with a warning if its writable
+/// layer had to go to memory.
 fn mount_root(
     root: &Root,
+    points: Option<PathBuf>,
     scratch: &Scratch,
     bundle: &Path,
     at: &Path,
@@ -240,7 +268,13 @@ fn mount_root(
     if root.lowers.is_empty() && scratch.rootless {
         return mount_host_by_parts(root, scratch, at).map(|()| None);
     }
-    let lower = lower_option(&root.lowers, scratch)?;
+    let image = lower_option(&root.lowers, scratch)?;
+    let lower = match points {
+        Some(points) if image.len() < LONGEST_IMAGE => {
+            format!("{}:{image}", overlay_path(&points)?)
+        }
+        _ => image,
+    };
     let layer = |directory: &Path| -> Result<String, Failure> {
         let (upper, work) = (directory.join("upper"), directory.join("work"));
         for made in [&upper, &work] {

@@ -56,7 +56,7 @@ pub(crate) async fn prepare(
         || facts.host_ip.clone(),
         |interface| interface.address.to_string(),
     );
-    let etc = shared.layout.pod(&uid).join("etc");
+    let etc = shared.layout.etc(&uid);
     let shm = shared.layout.pod_memory(&uid).join("shm");
     write_etc(&etc, pod, &facts)
         .map_err(|error| format!("cannot write the pod's /etc files: {error}"))?;
