@@ -161,7 +161,7 @@ impl Cluster {
         if let Some(address) = options.listen {
             cluster.serve(address).await?;
         }
-        let volumes = make(cluster.place.path().join("volumes"))?;
+        let volumes = cluster.place.path().join("volumes");
         let directories = cluster.directories.clone();
         let tasks = controllers::start(cluster.client(), volumes, directories, &cluster.stop).await;
         cluster.tasks.extend(tasks);

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::TryFutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tektite_api::names::{NAMESPACE, RESOLVERS_NAMESPACE};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::rest::{CallError, PatchType, Rest};
 use crate::webhook::{WebhookService, conversion_patch, webhook_configurations};
@@ -53,13 +57,20 @@ async fn put_all(client: &kube::Client, options: &InstallOptions) -> Result<(), 
     )
     .await?;
     let ca_bundle = options.ca_bundle.as_deref();
-    let crds = try_join_all(tektite_api::crd::definitions().into_iter().map(|mut crd| {
-        add_ca_bundle(&mut crd, ca_bundle);
-        let rest = &rest;
-        async move {
-            let applied = apply(rest, CRDS, &crd).await?;
-            await_established(rest, applied).await
-        }
+    // Each on a task of its own: to make and to write them is work for several cores.
+    let crds = try_join_all(tektite_api::crd::makers().map(|make| {
+        let (rest, ca_bundle) = (rest.clone(), options.ca_bundle.clone());
+        let put = tokio::spawn(async move {
+            let mut crd = make();
+            add_ca_bundle(&mut crd, ca_bundle.as_deref());
+            put_definition(&rest, &crd).await
+        });
+        AbortOnDropHandle::new(put).unwrap_or_else(|panicked| {
+            Err(InstallError {
+                object: "a CustomResourceDefinition".into(),
+                message: panicked.to_string(),
+            })
+        })
     }));
     let roles = try_join_all(cluster_roles().into_iter().map(|role| {
         let rest = &rest;
@@ -161,7 +172,7 @@ async fn replace(rest: &Rest, configuration: &Value) -> Result<(), InstallError>
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// Creates the object, or brings the one that is there to the same state; what others added to it stays.
-async fn apply(rest: &Rest, collection: &str, object: &Value) -> Result<Value, InstallError> {
+async fn apply(rest: &Rest, collection: &str, object: &Value) -> Result<Bytes, InstallError> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let failed = |error: CallError| InstallError {
         object: format!("{} {name}", object["kind"].as_str().unwrap_or_default()),
@@ -175,42 +186,51 @@ async fn apply(rest: &Rest, collection: &str, object: &Value) -> Result<Value, I
         }
         created => created,
     };
-    let applied = applied.map_err(failed)?;
-    serde_json::from_slice(&applied)
-        .map_err(|error| failed(CallError::Unreachable(error.to_string())))
+    applied.map_err(failed)
 }
 
-async fn await_established(rest: &Rest, mut crd: Value) -> Result<(), InstallError> {
-    let name = crd["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    let path = format!("{CRDS}/{name}");
+/// Makes or updates a definition and waits until its kind is served.
+async fn put_definition(rest: &Rest, crd: &Value) -> Result<(), InstallError> {
+    let name = crd["metadata"]["name"].as_str().unwrap_or_default();
     let failed = |message: String| InstallError {
         object: format!("CustomResourceDefinition {name}"),
         message,
     };
+    let mut seen = apply(rest, CRDS, crd).await?;
     let deadline = tokio::time::Instant::now() + ESTABLISHED.0;
-    while !is_established(&crd) {
+    while !is_established(&seen).map_err(|error| failed(error.to_string()))? {
         if tokio::time::Instant::now() >= deadline {
             return Err(failed("it is not served: no condition Established".into()));
         }
         tokio::time::sleep(ESTABLISHED.1).await;
-        let body = rest
-            .get(&path)
+        seen = rest
+            .get(&format!("{CRDS}/{name}"))
             .await
             .map_err(|error| failed(error.to_string()))?;
-        crd = serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))?;
     }
     Ok(())
 }
 
-fn is_established(crd: &Value) -> bool {
-    crd["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+fn is_established(crd: &[u8]) -> Result<bool, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Condition {
+        r#type: String,
+        status: String,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Status {
+        conditions: Vec<Condition>,
+    }
+    #[derive(Deserialize)]
+    struct Definition {
+        #[serde(default)]
+        status: Status,
+    }
+    let Definition { status } = serde_json::from_slice(crd)?;
+    let served =
+        |condition: &Condition| condition.r#type == "Established" && condition.status == "True";
+    Ok(status.conditions.iter().any(served))
 }
 
 fn add_ca_bundle(crd: &mut Value, pem: Option<&str>) {

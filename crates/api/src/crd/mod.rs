@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-pub use definition::definitions;
+pub use definition::{definitions, makers};
 
 /// Every definition, typed. [`definitions`] is cheaper where JSON will do.
 ///

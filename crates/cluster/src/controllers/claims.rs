@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::directories::Directories;
@@ -287,7 +287,8 @@ impl Provisioner {
 
 /// Any user of a container may write, as on a volume that a provisioner hands out.
 fn make_volume(directory: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(directory)?;
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(directory)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
 }
 

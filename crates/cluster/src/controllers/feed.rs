@@ -1,6 +1,7 @@
 //! One metadata watch for each kind of object, custom ones included, merged into one stream.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::{ApiResource, DynamicObject};
@@ -49,6 +50,9 @@ const IGNORED: [&str; 5] = [
     "componentstatuses.",
 ];
 
+/// Definitions are mostly written several at a time.
+const SETTLED: Duration = Duration::from_millis(50);
+
 const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 /// Watches what is served, and starts and stops watches as definitions come and go.
@@ -81,7 +85,7 @@ pub(super) async fn run(client: Client, seen: UnboundedSender<Seen>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "asking what is served");
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
                 continue;
             }
         }
@@ -91,9 +95,10 @@ pub(super) async fn run(client: Client, seen: UnboundedSender<Seen>) {
     }
 }
 
-/// Waits for a change of definitions; several at once count as one.
+/// Waits for a change of definitions; several soon after one another count as one.
 async fn settled(changes: &mut UnboundedReceiver<()>) -> bool {
     let more = changes.recv().await.is_some();
+    tokio::time::sleep(SETTLED).await;
     while changes.try_recv().is_ok() {}
     more
 }
@@ -143,7 +148,7 @@ async fn watch(
             Err(error) => {
                 tracing::debug!(%error, kind = kind.id(), "watching");
                 // The watcher starts again by itself, at once.
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
         };
