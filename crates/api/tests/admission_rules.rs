@@ -770,12 +770,15 @@ fn a_default_that_came_later_keeps_a_run_under_way_from_being_changed() {
     }
 }
 
-/// P-020
+/// P-020, T-023
 #[test]
 fn names_fit_into_labels() {
     let config = Config::default();
     let key = json!({"name": "k", "key": {"data": "d"}});
     for (kind, version, spec) in [
+        ("Task", "v1", json!({"steps": [{"image": "i"}]})),
+        ("TaskRun", "v1", json!({"taskRef": {"name": "t"}})),
+        ("StepAction", "v1beta1", json!({"image": "i"})),
         (
             "Pipeline",
             "v1",

@@ -87,13 +87,31 @@ async fn a_remote_task_is_asked_for_once_and_run_when_it_comes() {
         .filter(|r| r.starts_with("POST") && r.ends_with("/resolutionrequests"))
         .count();
     assert_eq!(made, 1);
+    // T-160
+    let [tried] = &api.dry_runs()[..] else {
+        panic!("{:#?}", api.dry_runs())
+    };
+    assert_tried(tried, "Task");
     node.abort();
     controller.stop().await;
 }
 
+/// What was fetched is sent to admission in the run's namespace, under a name of its own and owned by nobody.
+#[track_caller]
+fn assert_tried(tried: &Value, kind: &str) {
+    let metadata = &tried["metadata"];
+    assert_eq!(
+        (&tried["kind"], &metadata["namespace"]),
+        (&json!(kind), &json!("ns"))
+    );
+    assert_eq!(metadata["ownerReferences"], Value::Null);
+    let name = metadata["name"].as_str().expect("a name");
+    assert!(uuid::Uuid::parse_str(name).is_ok(), "{name}");
+}
+
 #[tokio::test]
 async fn a_failed_or_refused_remote_task_fails_the_run_with_the_reason() {
-    // P-306, T-161
+    // P-306, T-160, T-161
     let failed = json!({"conditions": [{"type": "Succeeded", "status": "False", "reason": "ResolutionFailed", "message": "no such repo"}]});
     for (status, refusal, reason, text) in [
         (failed, None, "TaskRunResolutionFailed", "no such repo"),
@@ -189,11 +207,7 @@ async fn a_remote_pipeline_is_run_as_admission_makes_it_under_its_own_name() {
     let [tried] = &tried[..] else {
         panic!("{tried:#?}")
     };
-    let metadata = &tried["metadata"];
-    assert_eq!(metadata["namespace"], "ns");
-    assert_eq!(metadata["ownerReferences"], Value::Null);
-    let name = metadata["name"].as_str().expect("a name");
-    assert!(uuid::Uuid::parse_str(name).is_ok(), "{name}");
+    assert_tried(tried, "Pipeline");
     node.abort();
     controller.stop().await;
 }

@@ -14,7 +14,7 @@ use world::*;
 
 #[test]
 fn a_task_is_found_by_name_and_its_metadata_goes_to_the_run_and_its_pod() {
-    // T-163, T-213, T-214
+    // T-014, T-094, T-163, T-213, T-214
     let mut referring = run(json!({"taskRef": {"name": "t"}}));
     referring.metadata.labels = Some(BTreeMap::from([("own".into(), "run".into())]));
     let mut world = World::new(referring).with(task(json!({"steps": step()})));
@@ -457,4 +457,35 @@ fn variables_of_a_referenced_task_are_fixed_at_the_first_attempt_and_those_of_an
         let args = pod["spec"]["containers"][0]["args"].as_array().unwrap();
         assert!(args.contains(&second.into()), "{args:?}");
     }
+}
+
+#[test]
+fn a_url_for_a_name_reaches_the_resolver() {
+    // P-308
+    let url = "https://git.example/task.yaml";
+    let world = World::new(run(json!({"taskRef": {"resolver": "git", "name": url}})));
+    let decision =
+        tektite_engine::taskrun::reconcile(&world.run, &world.seen, &world.config, world.now);
+    let asked = decision.needs.iter().find_map(|query| match query {
+        Query::Remote(remote) => Some(remote.url.as_str()),
+        _ => None,
+    });
+    assert_eq!(asked, Some(url));
+}
+
+#[test]
+fn a_task_that_admission_never_saw_gets_its_defaults() {
+    // T-094
+    let spec = json!({"params": [{"name": "words", "default": ["a", "b"]}],
+        "steps": [{"name": "s", "image": "i", "command": ["c"], "args": ["$(params.words[*])"]}]});
+    let mut world = World::new(run(json!({"taskRef": {"name": "t"}}))).with(task(spec));
+    let args = world.pod()["spec"]["containers"][0]["args"].clone();
+    let args: Vec<_> = args
+        .as_array()
+        .expect("arguments")
+        .iter()
+        .rev()
+        .take(2)
+        .collect();
+    assert_eq!(args, ["b", "a"]);
 }

@@ -230,6 +230,30 @@ mod tests {
         );
     }
 
+    /// T-020
+    #[test]
+    fn findings_have_knatives_texts() {
+        for (error, text) in [
+            (FieldError::missing("a"), "missing field(s): a"),
+            (FieldError::disallowed("a"), "must not set the field(s): a"),
+            (FieldError::invalid_value("v", "a"), "invalid value: v: a"),
+            (
+                FieldError::invalid_key_name("k", "a"),
+                "invalid key name \"k\": a",
+            ),
+            (
+                FieldError::multiple_one_of(&["a", "b"]),
+                "expected exactly one, got both: a, b",
+            ),
+            (
+                FieldError::missing_one_of(&["a", "b"]),
+                "expected exactly one, got neither: a, b",
+            ),
+        ] {
+            assert_eq!(FieldErrors::from(error).to_string(), text);
+        }
+    }
+
     #[test]
     fn keys_with_dots_fall_apart_as_they_do_upstream() {
         let errors = FieldErrors::from(FieldError::missing(""))

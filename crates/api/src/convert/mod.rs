@@ -264,6 +264,23 @@ mod tests {
         assert_eq!(back["status"]["steps"][0].get("terminationReason"), None);
     }
 
+    /// T-104
+    #[test]
+    fn a_step_action_is_the_same_in_both_versions() {
+        let alpha = json!({"apiVersion": "tekton.dev/v1alpha1", "kind": "StepAction", "metadata": {"name": "a"},
+            "spec": {"image": "i", "command": ["c"], "args": ["a"], "env": [{"name": "n", "value": "v"}], "workingDir": "/w",
+                "params": [{"name": "p", "type": "string"}], "results": [{"name": "r", "type": "string"}],
+                "securityContext": {"runAsUser": 1}, "volumeMounts": [{"name": "v", "mountPath": "/v"}]}});
+        let config = Config::default();
+        let beta = convert(alpha.clone(), "tekton.dev/v1beta1", &config).unwrap();
+        assert_eq!(beta["spec"], alpha["spec"]);
+        assert_eq!(beta["apiVersion"], "tekton.dev/v1beta1");
+        assert_eq!(
+            convert(beta, "tekton.dev/v1alpha1", &config).unwrap(),
+            alpha
+        );
+    }
+
     /// P-083 to P-087
     #[test]
     fn a_pipelinerun_moves_its_fields_and_loses_what_upstream_loses() {

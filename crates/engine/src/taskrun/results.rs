@@ -353,6 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn artifacts_are_read_and_written_in_upstreams_form() {
+        // T-299
+        let form = json!({
+            "inputs": [{"name": "s", "values": [{"uri": "g", "digest": {"sha1": "95588b8f34c31eb7d62c92aaa4e6506639b06ef2"}}]}],
+            "outputs": [{"name": "i", "buildOutput": true, "values": [{"uri": "u"}]}],
+        });
+        let artifacts: Artifacts = serde_json::from_value(form.clone()).unwrap();
+        assert_eq!(artifacts.inputs[0].values[0].uri, "g");
+        assert!(artifacts.outputs[0].build_output);
+        assert_eq!(json!(artifacts), form);
+    }
+
+    #[test]
     fn artifacts_merge_by_name_and_value() {
         // T-300
         let artifacts = |v| serde_json::from_value::<Artifacts>(v).unwrap();

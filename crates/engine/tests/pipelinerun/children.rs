@@ -11,7 +11,7 @@ fn step() -> Value {
 
 #[test]
 fn labels_and_annotations_reach_children_by_precedence() {
-    // P-268, P-269, P-270, P-398
+    // T-014, P-268, P-269, P-270, P-398
     let mut world = World::of_run(json!({
         "taskRunSpecs": [{"pipelineTaskName": "a", "metadata": {
             "labels": {"run": "specs", "tekton.dev/pipelineTask": "mine"},
@@ -359,4 +359,32 @@ fn long_names_are_hashed_the_same_way_every_time() {
     world.run.status.child_references.clear();
     world.reconcile();
     assert_eq!(world.made[2..], made[..]);
+}
+
+#[test]
+fn a_url_for_a_name_reaches_the_resolver_of_a_pipeline_but_not_of_its_tasks() {
+    // P-308
+    let url = "https://git.example/remote.yaml";
+    for (spec, asked) in [
+        (
+            json!({"pipelineRef": {"resolver": "git", "name": url}}),
+            url,
+        ),
+        (
+            json!({"pipelineSpec": {"tasks": [{"name": "a", "taskRef": {"resolver": "git", "name": url}}]}}),
+            "",
+        ),
+    ] {
+        let world = World::of_run(spec);
+        let decision = tektite_engine::pipelinerun::reconcile(
+            &world.run,
+            &world.observed(),
+            &world.config,
+            world.now,
+        );
+        let [Query::Remote(remote)] = &decision.needs[..] else {
+            panic!("{:?}", decision.needs)
+        };
+        assert_eq!(remote.url, asked);
+    }
 }
