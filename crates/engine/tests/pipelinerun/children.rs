@@ -1,7 +1,7 @@
 //! What children look like: names, metadata, specs; and what is stored of the pipeline.
 
 use serde_json::{Value, json};
-use tektite_engine::decision::{Query, RemoteKind};
+use tektite_engine::decision::{Query, RemoteKind, RemoteRef};
 
 use crate::world::World;
 
@@ -205,6 +205,21 @@ fn the_stored_task_of_a_child_is_used_instead_of_looking_it_up() {
     assert_eq!(world.outcome().1, "Succeeded");
 }
 
+/// The one request to a resolver that the run's next reconcile begins with.
+#[track_caller]
+fn asked_remotely(world: &World) -> RemoteRef {
+    let decision = tektite_engine::pipelinerun::reconcile(
+        &world.run,
+        &world.observed(),
+        &world.config,
+        world.now,
+    );
+    match &decision.needs[..] {
+        [Query::Remote(remote)] => remote.clone(),
+        needs => panic!("{needs:?}"),
+    }
+}
+
 #[test]
 fn a_remote_task_is_asked_for_under_the_name_of_the_task_run_to_be() {
     // P-305, P-307
@@ -213,15 +228,7 @@ fn a_remote_task_is_asked_for_under_the_name_of_the_task_run_to_be() {
         "pipelineSpec": {"params": [{"name": "rev"}], "tasks": [{"name": "a", "taskRef": {
             "resolver": "git", "params": [{"name": "revision", "value": "$(params.rev)"}]}}]}
     }));
-    let decision = tektite_engine::pipelinerun::reconcile(
-        &world.run,
-        &world.observed(),
-        &world.config,
-        world.now,
-    );
-    let [Query::Remote(remote)] = &decision.needs[..] else {
-        panic!("{:?}", decision.needs)
-    };
+    let remote = asked_remotely(&world);
     assert_eq!(
         (remote.kind, remote.run.as_str(), remote.resolver.as_str()),
         (RemoteKind::Task, "run-a", "git")
@@ -233,15 +240,7 @@ fn a_remote_task_is_asked_for_under_the_name_of_the_task_run_to_be() {
         "params": [{"name": "revision", "value": "$(params.rev) $(context.pipelineRun.name)"}]
     }))
     .unwrap();
-    let decision = tektite_engine::pipelinerun::reconcile(
-        &world.run,
-        &world.observed(),
-        &world.config,
-        world.now,
-    );
-    let [Query::Remote(remote)] = &decision.needs[..] else {
-        panic!("{:?}", decision.needs)
-    };
+    let remote = asked_remotely(&world);
     assert_eq!(
         (remote.kind, remote.run.as_str()),
         (RemoteKind::Pipeline, "run")
@@ -376,15 +375,7 @@ fn a_url_for_a_name_reaches_the_resolver_of_a_pipeline_but_not_of_its_tasks() {
         ),
     ] {
         let world = World::of_run(spec);
-        let decision = tektite_engine::pipelinerun::reconcile(
-            &world.run,
-            &world.observed(),
-            &world.config,
-            world.now,
-        );
-        let [Query::Remote(remote)] = &decision.needs[..] else {
-            panic!("{:?}", decision.needs)
-        };
+        let remote = asked_remotely(&world);
         assert_eq!(remote.url, asked);
     }
 }
