@@ -25,7 +25,10 @@ static CONFIGS: LazyLock<[Config; 3]> = LazyLock::new(|| {
             ("enable-artifacts", "true"),
             ("enable-concise-resolver-syntax", "true"),
         ]),
-        of(&[("enable-api-fields", "stable"), ("disable-inline-spec", "pipeline,taskrun")]),
+        of(&[
+            ("enable-api-fields", "stable"),
+            ("disable-inline-spec", "pipeline,taskrun"),
+        ]),
     ]
 });
 

@@ -40,7 +40,12 @@ impl Server {
             requests: 0,
         };
         for (path, body) in SET_UP {
-            let answer = this.ask(Method::POST, path, "application/json", Bytes::from_static(body.as_bytes()));
+            let answer = this.ask(
+                Method::POST,
+                path,
+                "application/json",
+                Bytes::from_static(body.as_bytes()),
+            );
             assert_eq!(answer.map(|(code, _)| code), Some(201), "{path}");
         }
         this
@@ -63,7 +68,10 @@ impl Server {
         self.requests += 1;
         let service = self.server.client_service(Identity::admin());
         self.runtime.block_on(async {
-            let response = service.oneshot(request).await.expect("requests are answered");
+            let response = service
+                .oneshot(request)
+                .await
+                .expect("requests are answered");
             let code = response.status().as_u16();
             let mut text = Vec::new();
             let watching = path.contains("watch");
@@ -120,7 +128,10 @@ fuzz_target!(|data: &[u8]| {
     };
     let body = Bytes::copy_from_slice(lines.next().unwrap_or_default());
     SERVER.with_borrow_mut(|server| {
-        if server.as_ref().is_some_and(|server| server.requests > REQUESTS) {
+        if server
+            .as_ref()
+            .is_some_and(|server| server.requests > REQUESTS)
+        {
             *server = None;
         }
         let server = server.get_or_insert_with(Server::start);

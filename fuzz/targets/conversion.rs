@@ -15,7 +15,10 @@ fuzz_target!(|data: &[u8]| {
     for (older, newer) in [
         ("tekton.dev/v1beta1", "tekton.dev/v1"),
         ("tekton.dev/v1alpha1", "tekton.dev/v1beta1"),
-        ("resolution.tekton.dev/v1alpha1", "resolution.tekton.dev/v1beta1"),
+        (
+            "resolution.tekton.dev/v1alpha1",
+            "resolution.tekton.dev/v1beta1",
+        ),
     ] {
         let _ = convert(object.clone(), older, &config);
         let Ok(new) = convert(object.clone(), newer, &config) else {

@@ -15,7 +15,14 @@ static ROOT: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 fuzz_target!(|data: &[u8]| {
-    for key in [".dockerconfigjson", ".dockercfg", "username", "password", "ssh-privatekey", "known_hosts"] {
+    for key in [
+        ".dockerconfigjson",
+        ".dockercfg",
+        "username",
+        "password",
+        "ssh-privatekey",
+        "known_hosts",
+    ] {
         std::fs::write(ROOT.path().join("creds-secrets/s").join(key), data).expect("written");
     }
     let root = ROOT.path().to_str().expect("a name in UTF-8");

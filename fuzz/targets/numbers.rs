@@ -19,10 +19,15 @@ fuzz_target!(|data: &[u8]| {
     let task = json!({"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "t"},
         "spec": {"steps": [{"image": "i", "computeResources": resources, "timeout": text}]}});
     if let Ok((admitted, _)) = admit(&task, &Config::default()) {
-        let (again, _) = admit(&admitted, &Config::default()).expect("what was admitted is admitted");
+        let (again, _) =
+            admit(&admitted, &Config::default()).expect("what was admitted is admitted");
         assert_eq!(admitted["spec"], again["spec"]);
     }
-    let data = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), text.to_owned())).collect();
+    let data = |keys: &[&str]| {
+        keys.iter()
+            .map(|key| ((*key).to_owned(), text.to_owned()))
+            .collect()
+    };
     let _ = Defaults::from_data(&data(&["default-timeout-minutes", "default-pod-template"]));
     let _ = LeaderElection::from_data(&data(&["lease-duration", "buckets"]));
     if let Ok(backoff) = WaitExponentialBackoff::from_data(&data(&["factor", "steps"])) {

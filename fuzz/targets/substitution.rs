@@ -14,8 +14,14 @@ fuzz_target!(|data: &[u8]| {
     let (value, text) = text.split_once('\n').unwrap_or(("$(params.a)", text));
     let values = [
         (name.to_owned(), ParamValue::String(value.to_owned())),
-        ("list".into(), ParamValue::Array(vec![value.to_owned(), String::new()])),
-        ("map".into(), ParamValue::Object([(name.to_owned(), value.to_owned())].into())),
+        (
+            "list".into(),
+            ParamValue::Array(vec![value.to_owned(), String::new()]),
+        ),
+        (
+            "map".into(),
+            ParamValue::Object([(name.to_owned(), value.to_owned())].into()),
+        ),
     ];
     let replacements =
         Replacements::of_values(values.iter().map(|(name, value)| (name.as_str(), value)));

@@ -58,7 +58,12 @@ impl Counts {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut failures = Vec::new();
     if !options.tests_only {
-        step("cargo fmt", &["fmt", "--all", "--check"], &mut failures)?;
+        step(
+            "cargo fmt",
+            &["fmt", "--all", "--check"],
+            &[],
+            &mut failures,
+        )?;
         let lints = [
             "clippy",
             "--workspace",
@@ -68,7 +73,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             "-D",
             "warnings",
         ];
-        step("cargo clippy", &lints, &mut failures)?;
+        step("cargo clippy", &lints, &[], &mut failures)?;
+        crate::fuzz::check(&mut failures)?;
         if crate::architecture::check()? != ExitCode::SUCCESS {
             failures.push("architecture".to_owned());
         }
@@ -76,6 +82,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             step(
                 "cargo deny",
                 &["deny", "--offline", "check", "bans", "licenses", "sources"],
+                &[],
                 &mut failures,
             )?;
         } else {
@@ -184,10 +191,17 @@ fn report(counts: &Counts, failures: &[String]) {
     );
 }
 
-fn step(name: &str, arguments: &[&str], failures: &mut Vec<String>) -> anyhow::Result<()> {
+/// Runs cargo and remembers by `name` if it fails.
+pub(crate) fn step(
+    name: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    failures: &mut Vec<String>,
+) -> anyhow::Result<()> {
     println!("== {name}");
     let status = Command::new("cargo")
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(crate::workspace_root())
         .status()
         .with_context(|| name.to_owned())?;
