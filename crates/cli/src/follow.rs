@@ -13,6 +13,7 @@ use kube::api::{Api, LogParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tektite_api::names::label;
 use tektite_api::v1::{PipelineRun, StepState, TaskRun, TaskRunStatus};
+use tektite_engine::annotations;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -53,6 +54,8 @@ pub struct Follower {
     opened: HashSet<(String, String)>,
     open_logs: usize,
     follow_logs: bool,
+    /// TaskRuns that were asked for by name.
+    task_runs: HashSet<String>,
 }
 
 impl Follower {
@@ -68,6 +71,7 @@ impl Follower {
             opened: HashSet::new(),
             open_logs: 0,
             follow_logs,
+            task_runs: HashSet::new(),
         };
         if follow_logs {
             follower.watch_pod_warnings();
@@ -76,6 +80,7 @@ impl Follower {
             match root.kind {
                 RootKind::PipelineRun => follower.watch_pipeline_run(&root.name),
                 RootKind::TaskRun => {
+                    follower.task_runs.insert(root.name.clone());
                     follower.watch_task_runs(
                         watcher::Config::default().fields(&format!("metadata.name={}", root.name)),
                     );
@@ -164,6 +169,14 @@ impl Follower {
 
     fn open_logs_of(&mut self, run: &TaskRun) {
         let name = run.metadata.name.clone().unwrap_or_default();
+        let cached = run
+            .status
+            .annotations
+            .contains_key(annotations::CACHED_FROM);
+        if cached && !self.task_runs.contains(&name) {
+            // What its pod wrote is an earlier run's.
+            return;
+        }
         let attempts = run.status.retries_status.iter().chain([&run.status]);
         let started: Vec<(String, String, String)> = attempts.flat_map(started_steps).collect();
         for (pod, container, step) in started {

@@ -124,3 +124,46 @@ fn a_cached_task_is_not_run_again_and_its_result_is_there() {
         "{second}"
     );
 }
+
+#[test]
+fn a_task_cached_by_its_files_runs_again_only_when_they_change() {
+    let up = Up::start(&[]);
+    let example = root().join("examples/cache-files/build.yaml");
+    let example = std::fs::read_to_string(example).expect("the example");
+    let other = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    for (words, compiles) in [
+        ("hello", true),
+        ("hello", false),
+        ("goodbye", true),
+        ("hello", false),
+    ] {
+        let manifest = example.replace("value: hello", &format!("value: {words}"));
+        std::fs::write(other.path(), manifest).expect("written");
+        let output = up.tektite(&["run", other.path().to_str().expect("a path")]);
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{printed}");
+        assert_eq!(
+            printed.contains("compiling"),
+            compiles,
+            "{words}: {printed}"
+        );
+        assert_eq!(printed.contains("cached"), !compiles, "{words}: {printed}");
+        let used = format!("using app of {words}");
+        assert!(printed.contains(&used), "{words}: {printed}");
+    }
+    // The log of a TaskRun that did not run is that of the one that did.
+    let listed = up.tektite(&["list", "taskruns", "-o", "json"]);
+    let runs: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    let restored: Vec<&Value> = runs["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .filter(|run| run["status"]["annotations"]["tektite.dev/cached-from"].is_string())
+        .collect();
+    assert_eq!(restored.len(), 2);
+    for run in restored {
+        let name = name(run);
+        let logs = text(&up.tektite(&["logs", &format!("taskrun/{name}")]));
+        assert!(logs.contains("compiling"), "the earlier run's log: {logs}");
+    }
+}

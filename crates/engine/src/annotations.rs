@@ -27,8 +27,15 @@ pub const MAX_PARALLEL_TASKS: &str = "tektite.dev/max-parallel-tasks";
 /// On a Task, or in the metadata of an inline one: `true` says that its outcome follows from its definition, its params,
 /// its images and what [`CACHE_INPUTS`] declares, so that it need not run where it has succeeded before.
 pub const CACHE: &str = "tektite.dev/cache";
-/// On such a Task: what the files of its workspaces are known by, such as a commit; may hold `$(params.…)`.
+/// On such a Task: what its outcome follows from besides, such as a commit; may hold `$(params.…)`.
 pub const CACHE_INPUTS: &str = "tektite.dev/cache-inputs";
+/// On such a Task: what of its workspaces its outcome follows from, as a list of `<workspace>` and `<workspace>/<path>`; may
+/// hold `$(params.…)`. On a TaskRun made of it, with the params filled in.
+pub const CACHE_WORKSPACES: &str = "tektite.dev/cache-workspaces";
+/// On a TaskRun: what its outcome follows from, but for the contents of its workspaces, hashed.
+pub const CACHE_BASIS: &str = "tektite.dev/cache-basis";
+/// In the status of a TaskRun: the earlier one whose outcome it has.
+pub const CACHED_FROM: &str = "tektite.dev/cached-from";
 /// Label of a TaskRun that may stand in for others: what its outcome follows from, hashed.
 pub const CACHE_KEY: &str = "tektite.dev/cache-key";
 /// In the status of a PipelineRun: tasks whose outcome is that of an earlier TaskRun, separated by commas.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod annotations;
+mod cache;
 pub mod cel;
 pub mod child_name;
 pub mod cloud_event;

@@ -12,6 +12,7 @@ mod artifacts;
 mod base64_text;
 mod cel;
 mod clock;
+mod contents;
 mod credentials;
 mod debug;
 mod docker_credentials;

@@ -13,7 +13,7 @@ use crate::system::fs::{self, File};
 use crate::system::process::{Signal, variable};
 use crate::system::signals::Signals;
 use crate::system::{AsFd, Error, Result, readable};
-use crate::{base64_text, debug, script};
+use crate::{base64_text, contents, debug, script};
 
 /// Holds `{"<path>": "<base64>"}`: the scripts that `init` places.
 const SCRIPTS: &str = "TEKTON_INTERNAL_SCRIPTS";
@@ -39,6 +39,10 @@ pub(crate) fn subcommand(flags: &Flags, environment: &[(Vec<u8>, Vec<u8>)]) -> O
         ("step-init", steps) => (
             "Setup /step directories".to_owned(),
             link_steps(&flags.root, &names(steps)),
+        ),
+        ("contents", paths) => (
+            "Contents told".to_owned(),
+            contents::tell(paths, &flags.termination_path),
         ),
         _ => return None,
     };

@@ -387,8 +387,9 @@ fn signals_reach_the_whole_process_group() {
     // T-285
     let pod = Pod::new();
     let script = format!(
-        "cd {}; (trap 'touch inner; exit 0' TERM; touch ready; while :; do sleep 0.05; done) & \
-         trap 'touch outer; wait; exit 5' TERM; while :; do sleep 0.05; done",
+        "cd {}; trap 'touch outer; wait; exit 5' TERM; \
+         (trap 'touch inner; exit 0' TERM; touch ready; while :; do sleep 0.05; done) & \
+         while :; do sleep 0.05; done",
         pod.dir.path().display()
     );
     let child = pod.step(&[], &script).spawn().unwrap();

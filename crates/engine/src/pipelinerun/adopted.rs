@@ -91,7 +91,12 @@ impl Work<'_> {
             (annotations::INHERITED, Adopted::Inherited),
             (annotations::CACHED, Adopted::Cached),
         ] {
-            let adopted = state.iter().filter(|task| task.adopted == Some(why));
+            let restored = |task: &Resolved| {
+                why == Adopted::Cached && task.children.iter().any(Child::is_restored)
+            };
+            let adopted = state
+                .iter()
+                .filter(|task| task.adopted == Some(why) || restored(task));
             let mut names: Vec<&str> = adopted.map(|task| task.task.name.as_str()).collect();
             names.sort_unstable();
             if names.is_empty() {

@@ -12,13 +12,11 @@ use super::stop::Stop;
 use super::task::{Adopted, Child, Kind};
 use super::work::Work;
 use crate::annotations;
-use crate::child_name::sha256_hex;
-use crate::decision::{Found, ImageRef, Known, Query};
+use crate::cache::{Contents, Key};
+use crate::decision::{Event, Found, ImageRef, Known, Query};
 use crate::matrix;
 use crate::substitution::Replacements;
 
-/// Digits of a key: a label's value has at most 63.
-const DIGITS: usize = 40;
 /// The local node's own image, which has no digest.
 const HOST: &str = "host";
 
@@ -27,18 +25,48 @@ const HOST: &str = "host";
 pub(super) struct Caching {
     wanted: bool,
     inputs: String,
+    workspaces: String,
+}
+
+/// By what an earlier TaskRun is known that did the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CacheKey {
+    /// All is known.
+    Whole(Key),
+    /// All but what is in the workspaces, which the TaskRun's pod is to tell.
+    Basis {
+        key: Key,
+        /// What of the workspaces, as a list.
+        contents: String,
+    },
 }
 
 impl Caching {
     pub(super) fn of(annotations: Option<&BTreeMap<String, String>>) -> Self {
         let given = |key: &str| annotations.and_then(|all| all.get(key));
+        let text = |key: &str| given(key).cloned().unwrap_or_default();
         Self {
             wanted: given(annotations::CACHE).is_some_and(|it| it == "true"),
-            inputs: given(annotations::CACHE_INPUTS)
-                .cloned()
-                .unwrap_or_default(),
+            inputs: text(annotations::CACHE_INPUTS),
+            workspaces: text(annotations::CACHE_WORKSPACES),
         }
     }
+}
+
+/// Reads what is declared of the workspaces of `spec`.
+fn declared_contents(text: &str, spec: &TaskSpec) -> Result<Vec<Contents>, String> {
+    let contents = Contents::parse(text)
+        .map_err(|error| format!("annotation {}: {error}", annotations::CACHE_WORKSPACES))?;
+    for item in &contents {
+        if !spec.workspaces.iter().any(|it| it.name == item.workspace) {
+            return Err(format!(
+                "annotation {}: the task declares no workspace {:?}",
+                annotations::CACHE_WORKSPACES,
+                item.workspace
+            ));
+        }
+    }
+    Ok(contents)
 }
 
 impl Work<'_> {
@@ -47,9 +75,13 @@ impl Work<'_> {
         let Some(key) = self.cache_key(facts, at)? else {
             return Ok(false);
         };
+        let CacheKey::Whole(whole) = &key else {
+            facts.state[at].cache_key = Some(key);
+            return Ok(false);
+        };
         let query = Query::Cached {
             namespace: self.namespace().to_owned(),
-            key: key.clone(),
+            key: whole.0.clone(),
         };
         let earlier = match self.inquiry.ask(query) {
             Known::Unasked => return Err(Stop::Ask),
@@ -57,12 +89,7 @@ impl Work<'_> {
             _ => None,
         };
         let task = &mut facts.state[at];
-        let usable = earlier.filter(|run| {
-            let labels = run.metadata.labels.as_ref();
-            run.succeeded().is_some_and(|it| it.status == "True")
-                && labels.and_then(|all| all.get(annotations::CACHE_KEY)) == Some(&key)
-        });
-        let Some(run) = usable else {
+        let Some(run) = earlier.filter(|run| whole.is_met_by(run)) else {
             task.cache_key = Some(key);
             return Ok(false);
         };
@@ -73,7 +100,7 @@ impl Work<'_> {
     }
 
     /// What the outcome of the task at `at` follows from, hashed; nothing if it may not be cached.
-    fn cache_key(&mut self, facts: &Facts, at: usize) -> Result<Option<String>, Stop> {
+    fn cache_key(&mut self, facts: &Facts, at: usize) -> Result<Option<CacheKey>, Stop> {
         let resolved = &facts.state[at];
         let caching = resolved.caching();
         let fresh = resolved.kind == Kind::Task
@@ -82,12 +109,24 @@ impl Work<'_> {
         let Some(spec) = resolved.task_spec().filter(|_| caching.wanted && fresh) else {
             return Ok(None);
         };
+        let values = Replacements::of_params(&spec.params, &resolved.task.params);
+        let contents = values.text(&caching.workspaces);
+        let declared = match declared_contents(&contents, spec) {
+            Ok(declared) => declared,
+            Err(error) => {
+                let task = &resolved.task.name;
+                let text = format!("pipeline task {task:?} is not cached: {error}");
+                self.events.push(Event::warning("InvalidCache", text));
+                return Ok(None);
+            }
+        };
         let bound = !resolved.task.workspaces.is_empty();
         // Files that nothing is declared about may be others; a StepAction's definition is not known here.
-        if (bound && caching.inputs.is_empty()) || spec.steps.iter().any(|it| it.ref_.is_some()) {
+        if (bound && caching.inputs.is_empty() && declared.is_empty())
+            || spec.steps.iter().any(|it| it.ref_.is_some())
+        {
             return Ok(None);
         }
-        let values = Replacements::of_params(&spec.params, &resolved.task.params);
         let Some(images) = self.digests(spec, &values, &resolved.task)? else {
             return Ok(None);
         };
@@ -99,7 +138,11 @@ impl Work<'_> {
             "images": images,
             "inputs": values.text(&caching.inputs),
         });
-        Ok(Some(sha256_hex(&inputs.to_string(), DIGITS)))
+        if declared.is_empty() {
+            return Ok(Some(CacheKey::Whole(Key::of(&inputs.to_string()))));
+        }
+        let key = Key::of(&format!("{inputs} {contents}"));
+        Ok(Some(CacheKey::Basis { key, contents }))
     }
 
     /// The digest of every image of `spec`, by name; nothing if one has none.

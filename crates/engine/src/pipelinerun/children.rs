@@ -12,6 +12,7 @@ use tektite_api::v1::{
 };
 use tektite_api::v1beta1::{CustomRun, CustomRunSpec, EmbeddedCustomRunSpec};
 
+use super::cache::CacheKey;
 use super::facts::Facts;
 use super::pod_template;
 use super::stop::Stop;
@@ -226,11 +227,18 @@ impl Work<'_> {
         let task = &resolved.task;
         let mut metadata = self.child_metadata(name, &task.name);
         self.merge_metadata(&mut metadata, &given, task);
-        if let Some(key) = &resolved.cache_key {
-            let labels = metadata.labels.get_or_insert_default();
-            labels.insert(annotations::CACHE_KEY.to_owned(), key.clone());
-        }
+        let labels = metadata.labels.get_or_insert_default();
         let annotations = metadata.annotations.get_or_insert_default();
+        match &resolved.cache_key {
+            Some(CacheKey::Whole(key)) => {
+                labels.insert(annotations::CACHE_KEY.to_owned(), key.0.clone());
+            }
+            Some(CacheKey::Basis { key, contents }) => {
+                annotations.insert(annotations::CACHE_BASIS.to_owned(), key.0.clone());
+                annotations.insert(annotations::CACHE_WORKSPACES.to_owned(), contents.clone());
+            }
+            None => {}
+        }
         if task.on_error == CONTINUE {
             // P-185
             annotations.insert(

@@ -246,6 +246,10 @@ impl Work<'_> {
             resolved.adopted = None;
             resolved.names = names::children(&[], resolved.kind, self.name(), &task.name, number);
         }
+        if resolved.children.iter().any(Child::is_restored) {
+            // Its own child, though cached.
+            resolved.adopted = None;
+        }
         match resolved.kind {
             Kind::Custom => {}
             Kind::Pipeline => resolved.pipeline = Some(self.resolve_pipeline(task)?),

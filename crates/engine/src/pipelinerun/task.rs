@@ -8,7 +8,8 @@ use tektite_api::names::task_run_reason;
 use tektite_api::v1::{Condition, PipelineRun, PipelineSpec, PipelineTask, TaskRun, TaskSpec};
 use tektite_api::v1beta1::CustomRun;
 
-use super::cache::Caching;
+use super::cache::{CacheKey, Caching};
+use crate::annotations;
 use crate::when::Evaluated;
 
 /// `statusMessage` of a TaskRun that its PipelineRun timed out (P-191).
@@ -116,6 +117,17 @@ impl Child {
         }
     }
 
+    /// Whether nothing ran, as an earlier TaskRun had done the same on the same files.
+    pub(super) fn is_restored(&self) -> bool {
+        match self {
+            Self::Task(run) => run
+                .status
+                .annotations
+                .contains_key(annotations::CACHED_FROM),
+            Self::Custom(_) | Self::Pipeline(_) => false,
+        }
+    }
+
     fn is(&self, status: &str) -> bool {
         Condition::succeeded(self.conditions()).is_some_and(|condition| condition.status == status)
     }
@@ -202,7 +214,7 @@ pub(super) struct Resolved {
     /// Its children were made by another run, and this one has taken them over.
     pub adopted: Option<Adopted>,
     /// What its outcome follows from, hashed, if its Task may be cached and it is about to start.
-    pub cache_key: Option<String>,
+    pub cache_key: Option<CacheKey>,
 }
 
 /// Why children of another run stand in for a task's own.

@@ -76,7 +76,11 @@ pub(crate) fn failed(
 
 /// All steps ended well.
 pub(crate) fn success(status: &mut TaskRunStatus, now: Timestamp) {
-    let message = "All Steps have completed executing".to_owned();
+    done_well(status, "All Steps have completed executing".to_owned(), now);
+}
+
+/// The run is what was wanted, for the reason that `message` gives.
+pub(crate) fn done_well(status: &mut TaskRunStatus, message: String, now: Timestamp) {
     set(
         &mut status.conditions,
         succeeded("True", "Succeeded", message),

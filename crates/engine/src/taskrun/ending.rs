@@ -233,15 +233,18 @@ pub(super) fn retry(pass: &mut Pass<'_>, message: String) {
     pass.wake = Some(pass.now);
 }
 
-/// Releases the first step when everything beside the steps is ready (T-322, T-323).
-pub(super) fn release_first_step(pass: &mut Pass<'_>, pod: &Pod) {
-    let ready = pod
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(annotation::READY));
-    if phase(pod) != "Running" || ready.is_some_and(|v| v == "READY") {
-        return;
+/// Whether the first step may start.
+pub(super) fn is_released(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations
+        .and_then(|a| a.get(annotation::READY))
+        .is_some_and(|v| v == "READY")
+}
+
+/// Releases the first step when everything beside the steps is ready (T-322, T-323); says whether it does.
+pub(super) fn release_first_step(pass: &mut Pass<'_>, pod: &Pod) -> bool {
+    if phase(pod) != "Running" || is_released(pod) {
+        return false;
     }
     let settled = containers(pod)
         .iter()
@@ -259,6 +262,7 @@ pub(super) fn release_first_step(pass: &mut Pass<'_>, pod: &Pod) {
             "READY",
         ));
     }
+    settled
 }
 
 /// Stops what still runs beside the steps of a finished run, and notes how sidecars ended (T-324 to T-327).

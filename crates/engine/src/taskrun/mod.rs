@@ -7,6 +7,7 @@ mod pass;
 pub mod pod;
 mod pod_creation;
 mod resolve;
+mod restore;
 mod results;
 mod status;
 mod step_action;

@@ -8,9 +8,12 @@ use super::condition;
 use super::ending::{self, named_pod};
 use super::failure::{self, phase};
 use super::pass::{Pass, Prepared, Unanswered};
+use super::pod::CacheInputs;
+use super::restore::{self, Restored};
 use super::status::{self, RESULTS_SIDECAR, Sources, from_sidecar_logs};
 use super::termination::{Entry, Kind};
 use super::{pod, results, workspaces};
+use crate::cache;
 use crate::decision::{Effect, Event, Found, Known, Query, Refusal};
 use crate::substitution::Replacements;
 
@@ -107,7 +110,17 @@ fn follow(pass: &mut Pass<'_>, prepared: &Prepared, pod: &Pod) -> Result<(), Una
             format!("Insufficient resources to schedule pod {name:?}"),
         ));
     }
-    ending::release_first_step(pass, pod);
+    let restored = restore::restore(pass, pod)?;
+    if let Restored::Yes = restored {
+        return Ok(());
+    }
+    let released = ending::release_first_step(pass, pod);
+    if let (Restored::Unknown(why), true) = (restored, released) {
+        pass.events.push(Event::warning(
+            "CacheInputsUnknown",
+            format!("what is in the workspaces cannot be told, so nothing is looked for: {why}"),
+        ));
+    }
     let from = Sources {
         spec: &prepared.spec,
         logged: &logged,
@@ -213,7 +226,10 @@ fn create(
         cannot_create(pass, &wrong.to_string());
         return Ok(());
     }
-    workspaces::mount(&mut spec, bindings, &workspaces::volumes(bindings));
+    let volumes = workspaces::volumes(bindings);
+    workspaces::mount(&mut spec, bindings, &volumes);
+    let cache_inputs = cache::told(&pass.run)
+        .map(|(_, contents)| CacheInputs::new(&contents, &spec, bindings, &volumes));
     Replacements::of_strings([("credentials.path", "/tekton/creds")]).apply_task_spec(&mut spec);
     let mut run: TaskRun = pass.run.clone();
     if let Some(template) = &mut run.spec.pod_template {
@@ -223,6 +239,7 @@ fn create(
     match pod::build(
         &run,
         &spec,
+        cache_inputs,
         pass.config,
         &seen.pod_options,
         &mut pass.inquiry,

@@ -218,13 +218,7 @@ pub(crate) fn mount(
         let Some(volume) = volumes.get(&binding.name) else {
             continue;
         };
-        let mount = VolumeMount {
-            name: volume.name.clone(),
-            mount_path: declared.mount_path(),
-            sub_path: (!binding.sub_path.is_empty()).then(|| binding.sub_path.clone()),
-            read_only: declared.read_only.then_some(true),
-            ..VolumeMount::default()
-        };
+        let mount = volume_mount(declared, binding, volume);
         let isolated = spec
             .steps
             .iter()
@@ -255,6 +249,21 @@ pub(crate) fn mount(
         if added.insert(volume.name.clone()) {
             spec.volumes.push(volume.clone());
         }
+    }
+}
+
+/// Where a bound workspace is, unless a step says otherwise.
+pub(crate) fn volume_mount(
+    declared: &WorkspaceDeclaration,
+    binding: &WorkspaceBinding,
+    volume: &Volume,
+) -> VolumeMount {
+    VolumeMount {
+        name: volume.name.clone(),
+        mount_path: declared.mount_path(),
+        sub_path: (!binding.sub_path.is_empty()).then(|| binding.sub_path.clone()),
+        read_only: declared.read_only.then_some(true),
+        ..VolumeMount::default()
     }
 }
 

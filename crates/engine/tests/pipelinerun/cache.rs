@@ -127,6 +127,85 @@ fn what_is_not_known_to_follow_from_its_inputs_is_not_cached() {
     );
 }
 
+/// A run whose first task is cached by these contents of its workspace.
+fn by_contents(contents: &str) -> World {
+    let mut pipeline = pipeline(
+        "x",
+        "host",
+        json!({"tektite.dev/cache-workspaces": contents}),
+    );
+    pipeline["tasks"][0]["workspaces"] = json!([{"name": "w"}]);
+    pipeline["tasks"][0]["taskSpec"]["workspaces"] = json!([{"name": "w"}]);
+    let mut world = World::of_run(
+        json!({"pipelineSpec": pipeline, "workspaces": [{"name": "w", "emptyDir": {}}]}),
+    );
+    world.reconcile();
+    world
+}
+
+#[test]
+fn where_files_count_the_task_run_is_told_to_look() {
+    let world = by_contents("w/$(params.x).txt");
+    let metadata = &world.task_runs["run-a"].metadata;
+    let annotations = metadata.annotations.clone().expect("annotations");
+    assert_eq!(annotations["tektite.dev/cache-workspaces"], "w/1.txt");
+    let basis = &annotations["tektite.dev/cache-basis"];
+    assert_eq!(basis.len(), 40);
+    let labels = metadata.labels.clone().expect("labels");
+    assert!(
+        !labels.contains_key("tektite.dev/cache-key"),
+        "not yet known"
+    );
+    let other = by_contents("w/other");
+    let other = other.task_runs["run-a"].metadata.annotations.clone();
+    assert_ne!(
+        &other.expect("annotations")["tektite.dev/cache-basis"],
+        basis
+    );
+}
+
+#[test]
+fn a_task_run_that_took_over_an_earlier_ones_outcome_is_shown_as_cached_and_stays_the_runs_own() {
+    let mut world = by_contents("w");
+    world.succeed("run-a", json!({"r": "v"}));
+    let restored = world.task_runs.get_mut("run-a").expect("run-a");
+    let annotations = &mut restored.status.annotations;
+    annotations.insert("tektite.dev/cached-from".to_owned(), "before".to_owned());
+    for _ in 0..2 {
+        world.reconcile();
+        assert_eq!(world.run.status.annotations["tektite.dev/cached"], "a");
+        assert_eq!(world.made(), ["run-a", "run-b"]);
+        assert_eq!(world.params("run-b"), json!({"y": "v"}));
+    }
+}
+
+#[test]
+fn contents_that_are_not_in_the_tasks_workspaces_are_told() {
+    for (contents, error) in [
+        ("nope/x", "the task declares no workspace \"nope\""),
+        ("w/../x", "\"w/../x\" is no workspace nor a path in one"),
+    ] {
+        let world = by_contents(contents);
+        let annotations = world.task_runs["run-a"].metadata.annotations.clone();
+        assert!(
+            !annotations
+                .expect("annotations")
+                .contains_key("tektite.dev/cache-basis")
+        );
+        let told = world
+            .events
+            .iter()
+            .find(|event| event.reason == "InvalidCache")
+            .expect("an event");
+        assert!(
+            told.message.contains("pipeline task \"a\" is not cached")
+                && told.message.contains(error),
+            "{}",
+            told.message
+        );
+    }
+}
+
 /// What is known of an image.
 pub fn image(pinned: &str) -> Answer {
     Answer::Found(Found::Image(Arc::new(ImageCommands {

@@ -91,6 +91,11 @@ pub(crate) fn symlink(target: &Path, link: &Path) -> Result<()> {
     Ok(rustix::fs::symlink(target.as_bytes(), link.as_bytes())?)
 }
 
+/// Where a symbolic link leads.
+pub(crate) fn read_link(link: &Path) -> Result<Vec<u8>> {
+    Ok(rustix::fs::readlink(link.as_bytes(), Vec::new())?.into_bytes())
+}
+
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
     Ok(rustix::fs::chmod(
         path.as_bytes(),
@@ -134,6 +139,8 @@ pub(crate) fn create_dir_all_with_mode(path: &Path, mode: u32) -> Result<()> {
 pub(crate) struct Metadata {
     pub(crate) is_dir: bool,
     pub(crate) is_file: bool,
+    /// Only where links are not followed.
+    pub(crate) is_link: bool,
     pub(crate) length: u64,
     /// Permissions only.
     pub(crate) mode: u32,
@@ -145,6 +152,7 @@ impl From<Stat> for Metadata {
         Metadata {
             is_dir: kind == FileType::Directory,
             is_file: kind == FileType::RegularFile,
+            is_link: kind == FileType::Symlink,
             length: u64::try_from(stat.st_size).unwrap_or_default(),
             mode: stat.st_mode & 0o777,
         }

@@ -8,7 +8,7 @@ use crate::taskrun::termination::go_json;
 
 /// Where the entrypoint is in a step.
 pub(crate) const ENTRYPOINT: &str = "/tekton/bin/entrypoint";
-const TERMINATION: &str = "/tekton/termination";
+pub(crate) const TERMINATION: &str = "/tekton/termination";
 
 /// What all steps of a pod have in common.
 pub(crate) struct Shared<'a> {

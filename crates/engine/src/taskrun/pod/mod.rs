@@ -1,5 +1,6 @@
 //! Building the pod of a TaskRun (T-211 to T-269).
 
+mod cache_inputs;
 mod command_line;
 mod credentials;
 mod images;
@@ -20,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tektite_api::config::Config;
 use tektite_api::v1::{PodTemplate, Sidecar, Step, TaskRun, TaskSpec};
 
+pub(crate) use cache_inputs::{CACHE_INPUTS, CacheInputs};
 pub(crate) use options::security_context;
 pub use options::{EntrypointDelivery, PodOptions};
 pub use scripts::SCRIPT_VARIABLE;
@@ -47,10 +49,12 @@ pub struct Built {
 }
 
 /// Builds the pod of `run` from the substituted `spec`, in which workspaces are mounted; `None` while `inquiry` has
-/// open questions. `run.spec.pod_template` is already substituted.
-pub fn build(
+/// open questions. `run.spec.pod_template` is already substituted. With `cache_inputs`, the pod tells what is in them before
+/// its first step, which then waits.
+pub(crate) fn build(
     run: &TaskRun,
     spec: &TaskSpec,
+    cache_inputs: Option<CacheInputs>,
     config: &Config,
     options: &PodOptions,
     inquiry: &mut Inquiry<'_>,
@@ -79,7 +83,8 @@ pub fn build(
         sidecars.push(results_sidecar::sidecar(spec, config, options));
     }
     let awaits_sidecars = !sidecars.is_empty() || flags.running_in_env_with_injected_sidecars;
-    let wait_for_ready = awaits_sidecars && flags.await_sidecar_readiness;
+    let wait_for_ready =
+        (awaits_sidecars && flags.await_sidecar_readiness) || cache_inputs.is_some();
 
     let mut step_containers = step_containers(&steps, uid);
     let images_known = images::resolve(
@@ -169,6 +174,9 @@ pub fn build(
 
     let mut init_containers = init_containers(delivery, &names, &working_dirs, config);
     let mut containers = step_containers;
+    if let (Some(inputs), Some(step)) = (cache_inputs, containers.first()) {
+        init_containers.push(inputs.container(step));
+    }
     let native = flags.enable_kubernetes_sidecar && options.kubernetes_minor >= 29;
     for (mut container, sidecar) in sidecar_containers.into_iter().zip(&sidecars) {
         container.name = restrict_length(&format!("sidecar-{}", sidecar.name));
