@@ -266,6 +266,7 @@ pub(crate) fn manifest_record(stack: Stack<'_>, configuration: Configuration) ->
         os,
         architecture,
         variant,
+        ..
     } = configuration.platform;
     ManifestRecord {
         config: configuration.config,

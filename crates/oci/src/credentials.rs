@@ -17,6 +17,8 @@ pub struct Credentials {
 
 #[derive(Clone)]
 struct Entry {
+    /// Entries of a lower rank count first.
+    rank: usize,
     host: String,
     path: String,
     user: String,
@@ -77,6 +79,7 @@ impl Credentials {
     pub fn add_basic(&mut self, registry: &str, user: &str, password: &str) {
         let (host, path) = split(registry);
         self.entries.push(Entry {
+            rank: 0,
             host,
             path,
             user: user.to_owned(),
@@ -101,6 +104,18 @@ impl Credentials {
         }
     }
 
+    /// These, and after all of them the others (T-257).
+    pub fn before(mut self, others: Credentials) -> Self {
+        let ranks = self.entries.iter().map(|entry| entry.rank + 1).max();
+        let ranks = ranks.unwrap_or_default();
+        self.entries
+            .extend(others.entries.into_iter().map(|entry| Entry {
+                rank: entry.rank + ranks,
+                ..entry
+            }));
+        self
+    }
+
     /// The pairs that fit the image, the most specific path first.
     pub fn fitting(&self, reference: &Reference) -> Vec<(String, String)> {
         let mut fitting: Vec<&Entry> = self
@@ -111,7 +126,7 @@ impl Credentials {
                     && path_fits(&entry.path, reference.repository())
             })
             .collect();
-        fitting.sort_by_key(|entry| std::cmp::Reverse(entry.path.len()));
+        fitting.sort_by_key(|entry| (entry.rank, std::cmp::Reverse(entry.path.len())));
         fitting
             .into_iter()
             .map(|entry| (entry.user.clone(), entry.password.clone()))
@@ -201,5 +216,21 @@ mod tests {
         assert_eq!(users("local:5000/x"), ["port"]);
         assert_eq!(users("local:5001/x"), [""; 0]);
         assert_eq!(users("empty.io/x"), [""; 0]);
+    }
+
+    #[test]
+    fn what_comes_before_counts_first_however_unspecific() {
+        // T-257
+        let of = |user: &str, place: &str| {
+            let mut credentials = Credentials::none();
+            credentials.add_basic(place, user, "p");
+            credentials
+        };
+        let credentials = of("a", "*.example.com")
+            .before(of("b", "r.example.com/team"))
+            .before(of("c", "r.example.com/team/app"));
+        let fitting = credentials.fitting(&"r.example.com/team/app".parse().unwrap());
+        let users: Vec<_> = fitting.iter().map(|(user, _)| user.as_str()).collect();
+        assert_eq!(users, ["a", "b", "c"]);
     }
 }

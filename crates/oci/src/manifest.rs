@@ -1,6 +1,7 @@
 //! Image manifests, indexes and configurations: the parts of the OCI and Docker formats the store needs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -36,6 +37,27 @@ pub(crate) struct Platform {
     pub(crate) architecture: String,
     #[serde(default)]
     pub(crate) variant: String,
+    #[serde(default, rename = "os.version")]
+    pub(crate) os_version: String,
+}
+
+/// As registry clients write the platforms of an index: `os/arch[/variant][:os.version]`, nothing without a system.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.os.is_empty() {
+            return Ok(());
+        }
+        f.write_str(&self.os)?;
+        for part in [&self.architecture, &self.variant] {
+            if !part.is_empty() {
+                write!(f, "/{part}")?;
+            }
+        }
+        if !self.os_version.is_empty() {
+            write!(f, ":{}", self.os_version)?;
+        }
+        Ok(())
+    }
 }
 
 impl Platform {
@@ -51,7 +73,7 @@ impl Platform {
         Platform {
             os: std::env::consts::OS.to_owned(),
             architecture: architecture.to_owned(),
-            variant: String::new(),
+            ..Platform::default()
         }
     }
 }
@@ -129,9 +151,10 @@ impl Configuration {
             platform: Platform,
             #[serde(default)]
             config: Option<ImageConfig>,
+            #[serde(default)]
             rootfs: RootFs,
         }
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct RootFs {
             #[serde(default)]
             diff_ids: Option<Vec<Digest>>,
@@ -158,7 +181,7 @@ mod tests {
             platform: platform.map(|(os, architecture)| Platform {
                 os: os.into(),
                 architecture: architecture.into(),
-                variant: String::new(),
+                ..Platform::default()
             }),
             annotations: BTreeMap::new(),
         }
@@ -170,7 +193,7 @@ mod tests {
         let wanted = Platform {
             os: "linux".into(),
             architecture: "arm64".into(),
-            variant: String::new(),
+            ..Platform::default()
         };
         let index = [
             descriptor('a', Some(("linux", "amd64"))),

@@ -46,6 +46,19 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// Where the registry answers: Docker Hub by its old name, as upstream asks it.
+    pub fn registry_host(&self) -> &str {
+        match self.registry.as_str() {
+            "docker.io" => "index.docker.io",
+            other => other,
+        }
+    }
+
+    /// [`name`](Self::name) as upstream writes it: Docker Hub by its old name.
+    pub fn upstream_name(&self) -> String {
+        format!("{}/{}", self.registry_host(), self.repository)
+    }
+
     /// The same repository at a digest, without a tag.
     pub(crate) fn at(&self, digest: &Digest) -> Reference {
         Reference {

@@ -246,6 +246,7 @@ impl ImageStore {
             os,
             architecture,
             variant,
+            ..
         } = Platform::current();
         Image {
             reference: HOST.to_owned(),

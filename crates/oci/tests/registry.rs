@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use images::{Entry, Layer, image_blobs};
-use tektite_oci::{Credentials, Error, ImageStore, PullPolicy, StoreOptions};
+use tektite_oci::{Credentials, Error, ImageStore, Lookups, PullPolicy, StoreOptions};
 
 struct Registry {
     blobs: HashMap<String, Vec<u8>>,
@@ -86,7 +86,10 @@ async fn serve(
 
 async fn start(user: Option<&str>, damage: bool) -> (String, String, Arc<Registry>) {
     let layer = Layer::new(&[Entry::File("etc/os", 0o644, b"base")]);
-    let (index, blobs) = image_blobs(&[layer]);
+    let (index, mut blobs) = image_blobs(&[layer]);
+    let odd = br#"{"mediaType":"application/vnd.example.thing+json"}"#;
+    let odd_digest = images::digest(odd);
+    blobs.push((odd_digest.clone(), odd.to_vec()));
     let mut blobs: HashMap<_, _> = blobs.into_iter().collect();
     if damage {
         for bytes in blobs
@@ -98,7 +101,10 @@ async fn start(user: Option<&str>, damage: bool) -> (String, String, Arc<Registr
     }
     let registry = Arc::new(Registry {
         blobs,
-        tags: HashMap::from([("1".to_owned(), index.clone())]),
+        tags: HashMap::from([
+            ("1".to_owned(), index.clone()),
+            ("odd".to_owned(), odd_digest),
+        ]),
         user: user.map(str::to_owned),
         manifests_served: AtomicUsize::new(0),
         blobs_served: AtomicUsize::new(0),
@@ -241,4 +247,49 @@ async fn credentials_are_tried_in_turn_until_one_fits() {
         .pull(&name, &credentials, PullPolicy::Always)
         .await
         .unwrap();
+}
+
+/// T-262: of a tag that did not move nothing but the tag is asked for again, and no layer is ever.
+#[tokio::test]
+async fn a_lookup_reads_manifests_and_configurations_once_and_no_layers() {
+    let (address, index, registry) = start(None, false).await;
+    let lookups = Lookups::default();
+    let tag = format!("{address}/team/app:1").parse().unwrap();
+    let served = || {
+        let manifests = registry.manifests_served.load(Ordering::Relaxed);
+        (manifests, registry.blobs_served.load(Ordering::Relaxed))
+    };
+    let found = lookups.look_up(&tag, &Credentials::none()).await.unwrap();
+    let platforms: Vec<_> = found.commands.keys().cloned().collect();
+    let here = format!("linux/{}", images::architecture());
+    assert_eq!(platforms, [here, "linux/s390x".to_owned()]);
+    assert_eq!(
+        served(),
+        (3, 2),
+        "the index, and two images' manifests and configurations"
+    );
+    lookups.look_up(&tag, &Credentials::none()).await.unwrap();
+    assert_eq!(served(), (4, 2));
+    let digest = format!("{address}/team/app@{index}").parse().unwrap();
+    lookups
+        .look_up(&digest, &Credentials::none())
+        .await
+        .unwrap();
+    assert_eq!(served(), (4, 2));
+}
+
+/// T-261
+#[tokio::test]
+async fn what_is_neither_an_image_nor_an_index_has_no_command() {
+    let (address, _, registry) = start(None, false).await;
+    let odd = format!("{address}/team/app:odd").parse().unwrap();
+    let error = Lookups::default()
+        .look_up(&odd, &Credentials::none())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "unsupported media type for image reference"
+    );
+    assert_eq!(registry.blobs_served.load(Ordering::Relaxed), 0);
 }

@@ -1,149 +1,28 @@
 //! The bundles resolver against a real registry (Debian's docker-registry).
 
+#[path = "../../oci/tests/docker_registry/mod.rs"]
+mod docker_registry;
 mod support;
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
+use docker_registry::{DockerRegistry, LOGIN};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use support::{Local, TASK, data, failure};
 
-/// A registry with a directory of its own, ended when dropped.
-struct Registry {
-    child: Child,
-    address: String,
-    _directory: tempfile::TempDir,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    /// Starts one; `login` is a line of an htpasswd file.
-    async fn start(login: Option<&str>) -> Option<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).find(|dir| dir.join("docker-registry").is_file())?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
-        let directory = tempfile::tempdir().expect("a directory");
-        let at = |name: &str| directory.path().join(name);
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-            at("data").display()
-        );
-        if let Some(line) = login {
-            write(&at("htpasswd"), line.as_bytes());
-            config.push_str(&format!(
-                "auth: {{htpasswd: {{realm: closed, path: {}}}}}\n",
-                at("htpasswd").display()
-            ));
-        }
-        write(&at("config.yml"), config.as_bytes());
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(at("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the registry starts");
-        let address = format!("127.0.0.1:{port}");
-        for _ in 0..600 {
-            if tokio::net::TcpStream::connect(&address).await.is_ok() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Some(Self {
-            child,
-            address,
-            _directory: directory,
-        })
-    }
-
-    /// Pushes blobs and a manifest; gives its digest.
-    async fn push(
-        &self,
-        name: &str,
-        layers: &[(Vec<u8>, Value)],
-        login: Option<(&str, &str)>,
-    ) -> String {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client");
-        let base = format!("http://{}/v2/{name}", self.address);
-        let call = |method: reqwest::Method, url: &str| {
-            let call = client.request(method, url);
-            match login {
-                Some((user, password)) => call.basic_auth(user, Some(password)),
-                None => call,
-            }
-        };
-        let mut described = Vec::new();
-        let config = (b"{}".to_vec(), json!({}));
-        for (content, annotations) in layers.iter().chain([&config]) {
-            let digest = digest(content);
-            let upload = call(reqwest::Method::POST, &format!("{base}/blobs/uploads/"))
-                .send()
-                .await
-                .expect("an upload");
-            assert_eq!(upload.status().as_u16(), 202, "{upload:?}");
-            let location = upload.headers()["location"].to_str().expect("text");
-            let mut url = reqwest::Url::parse(&base)
-                .and_then(|base| base.join(location))
-                .expect("a URL");
-            url.query_pairs_mut().append_pair("digest", &digest);
-            let put = call(reqwest::Method::PUT, url.as_str())
-                .header("content-type", "application/octet-stream")
-                .body(content.clone())
-                .send()
-                .await
-                .expect("a blob");
-            assert_eq!(put.status().as_u16(), 201, "{put:?}");
-            described.push(
-                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest,
-                "size": content.len(), "annotations": annotations}),
-            );
-        }
-        let mut config = described.pop().expect("the configuration");
-        config["mediaType"] = json!("application/vnd.oci.image.config.v1+json");
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": config, "layers": described})
-            .to_string();
-        let put = call(reqwest::Method::PUT, &format!("{base}/manifests/1.0"))
-            .header("content-type", "application/vnd.oci.image.manifest.v1+json")
-            .body(manifest.clone())
-            .send()
-            .await
-            .expect("a manifest");
-        assert_eq!(put.status().as_u16(), 201, "{put:?}");
-        digest(manifest.as_bytes())
-    }
-}
-
-fn write(path: &Path, content: &[u8]) {
-    std::fs::File::create(path)
-        .and_then(|mut file| file.write_all(content))
-        .expect("a file");
-}
-
-fn digest(content: &[u8]) -> String {
-    let hex: String = Sha256::digest(content)
+/// Puts a bundle into the registry; gives its digest.
+fn push(registry: &DockerRegistry, name: &str, layers: &[(Vec<u8>, Value)]) -> String {
+    let config = registry.blob(name, "application/vnd.oci.image.config.v1+json", b"{}");
+    let layers: Vec<Value> = layers
         .iter()
-        .map(|byte| format!("{byte:02x}"))
+        .map(|(content, annotations)| {
+            let mut layer = registry.blob(name, "application/vnd.oci.image.layer.v1.tar", content);
+            layer["annotations"] = annotations.clone();
+            layer
+        })
         .collect();
-    format!("sha256:{hex}")
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config, "layers": layers});
+    let pushed = registry.manifest(name, Some("1.0"), &manifest);
+    pushed["digest"].as_str().expect("a digest").to_owned()
 }
 
 fn layer(name: &str, kind: &str, content: Vec<u8>) -> (Vec<u8>, Value) {
@@ -179,28 +58,21 @@ async fn impatient() -> Local {
     local
 }
 
-fn skip(test: &str) {
-    let _ = writeln!(
-        std::io::stderr(),
-        "skipped: {test}: docker-registry is missing"
-    );
-}
-
 /// P-328, P-353, P-354, P-355, P-356, P-357
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_are_found_in_a_bundle_by_kind_and_name() {
-    let Some(registry) = Registry::start(None).await else {
-        return skip("objects_are_found_in_a_bundle_by_kind_and_name");
+    const TEST: &str = "objects_are_found_in_a_bundle_by_kind_and_name";
+    let Some(registry) = DockerRegistry::start(TEST, None) else {
+        return;
     };
     let pipeline = "apiVersion: tekton.dev/v1\nkind: Pipeline\nmetadata:\n  name: p\n";
     let layers = [
         layer("remote", "task", archived(TASK)),
         layer("p", "pipeline", pipeline.as_bytes().to_vec()),
     ];
-    let sum = registry.push("team/bundle", &layers, None).await;
-    registry
-        .push("team/odd", &[layer("remote", "Task", archived(TASK))], None)
-        .await;
+    let sum = push(&registry, "team/bundle", &layers);
+    let odd = [layer("remote", "Task", archived(TASK))];
+    push(&registry, "team/odd", &odd);
     let local = impatient().await;
     let repository = format!("{}/team/bundle", registry.address);
     let ask = async |request: &str, bundle: String, name: &str, extra: Value| {
@@ -279,15 +151,12 @@ async fn objects_are_found_in_a_bundle_by_kind_and_name() {
 /// P-353
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_registry_is_opened_by_the_secrets_of_the_request_and_its_account() {
-    // user:pass, as htpasswd -B writes it.
-    let line = "user:$2y$05$abcdefghijklmnopqrstuuZFBUbfXoM8LFiPx8LYlO/sXZB/Cwk3K\n";
-    let Some(registry) = Registry::start(Some(line)).await else {
-        return skip("a_closed_registry_is_opened_by_the_secrets_of_the_request_and_its_account");
+    const TEST: &str = "a_closed_registry_is_opened_by_the_secrets_of_the_request_and_its_account";
+    let Some(registry) = DockerRegistry::start(TEST, Some(LOGIN)) else {
+        return;
     };
     let layers = [layer("remote", "task", archived(TASK))];
-    registry
-        .push("closed", &layers, Some(("user", "pass")))
-        .await;
+    push(&registry, "closed", &layers);
     let local = impatient().await;
     for (name, password) in [("right", "pass"), ("wrong", "no")] {
         let login =

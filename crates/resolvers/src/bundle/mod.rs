@@ -215,20 +215,11 @@ async fn fetch(
             annotation(API_VERSION, wanted.api_version),
         ]),
         source: RefSource {
-            uri: repository_name(&plan.reference),
+            uri: plan.reference.upstream_name(),
             digest: BTreeMap::from([(algorithm.to_owned(), digest.to_owned())]),
             entry_point: plan.name.clone(),
         },
     })
-}
-
-/// The repository's name as upstream writes it: Docker Hub by its old name.
-fn repository_name(reference: &Reference) -> String {
-    let registry = match reference.registry() {
-        "docker.io" => "index.docker.io",
-        other => other,
-    };
-    format!("{registry}/{}", reference.repository())
 }
 
 /// One object of a bundle.
@@ -321,7 +312,7 @@ mod tests {
             (planned.kind.as_str(), planned.service_account.as_str()),
             ("task", "default")
         );
-        assert_eq!(repository_name(&planned.reference), "ghcr.io/o/b");
+        assert_eq!(planned.reference.upstream_name(), "ghcr.io/o/b");
         for (params, expected) in [
             (Params::from([name]), "parameter \"bundle\" required"),
             (Params::from([bundle]), "parameter \"name\" required"),
@@ -339,7 +330,7 @@ mod tests {
         );
         let hub = plan(&Params::from([("bundle", "busybox"), name]), &config).unwrap();
         assert_eq!(
-            repository_name(&hub.reference),
+            hub.reference.upstream_name(),
             "index.docker.io/library/busybox"
         );
     }
