@@ -31,14 +31,14 @@ pub enum Event {
     Pod(Box<PodEvent>),
     /// A followed run was deleted.
     Deleted(String),
-    /// A line of a step's log.
-    Line {
+    /// Lines of a step's log.
+    Lines {
         /// Name of the TaskRun.
         task_run: String,
         /// The step.
         step: String,
-        /// The line without its end.
-        line: String,
+        /// One or more, without the end of the last.
+        lines: String,
     },
     /// A log has ended.
     LogEnded,
@@ -113,7 +113,7 @@ impl Follower {
                 names.iter().for_each(|name| self.watch_pipeline_run(name));
             }
             Event::LogEnded => self.open_logs -= 1,
-            Event::Pod(_) | Event::Deleted(_) | Event::Line { .. } => {}
+            Event::Pod(_) | Event::Deleted(_) | Event::Lines { .. } => {}
         }
         event
     }
@@ -294,35 +294,70 @@ impl Log {
             ..LogParams::default()
         };
         let mut reader = api.log_stream(&self.pod, &params).await?;
-        let mut buffer = Vec::new();
-        let mut line_number = 0;
+        // A log only grows: what has been delivered comes again first.
+        let mut splitter = Splitter {
+            known: *delivered,
+            pending: Vec::new(),
+        };
         loop {
-            buffer.clear();
-            let read = reader
-                .read_until(b'\n', &mut buffer)
-                .await
-                .map_err(|e| Trouble::Transient(e.to_string()))?;
-            if read == 0 {
-                return Ok(());
-            }
-            line_number += 1;
-            if line_number <= *delivered {
-                continue;
-            }
-            if buffer.last() == Some(&b'\n') {
-                buffer.pop();
-            }
-            let line = String::from_utf8_lossy(&buffer).into_owned();
-            let event = Event::Line {
-                task_run: self.task_run.clone(),
-                step: self.step.clone(),
-                line,
+            let read = reader.fill_buf().await;
+            let read = read.map_err(|error| Trouble::Transient(error.to_string()))?;
+            let count = read.len();
+            let lines = match count {
+                0 => std::mem::take(&mut splitter.pending),
+                _ => splitter.take(read),
             };
-            if sender.send(event).await.is_err() {
+            reader.consume_unpin(count);
+            *delivered += lines.len();
+            if !lines.is_empty() && !self.deliver(&lines, sender).await {
                 return Ok(());
             }
-            *delivered += 1;
+            if count == 0 {
+                return Ok(());
+            }
         }
+    }
+
+    /// Says whether anybody still wants them.
+    async fn deliver(&self, lines: &[u8], sender: &mpsc::Sender<Event>) -> bool {
+        let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+        let event = Event::Lines {
+            task_run: self.task_run.clone(),
+            step: self.step.clone(),
+            lines: String::from_utf8_lossy(lines).into_owned(),
+        };
+        sender.send(event).await.is_ok()
+    }
+}
+
+/// A line that is longer, in bytes, is shown in parts: it would have to be held in memory.
+const LONGEST_LINE: usize = 16 << 20;
+
+/// Makes whole lines of what is read.
+struct Splitter {
+    /// Bytes at the beginning that have been delivered already.
+    known: usize,
+    /// The beginning of a line.
+    pending: Vec<u8>,
+}
+
+impl Splitter {
+    /// The lines that are whole with what has been `read` now.
+    fn take(&mut self, read: &[u8]) -> Vec<u8> {
+        let known = self.known.min(read.len());
+        self.known -= known;
+        let new = &read[known..];
+        let whole = match new.iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => at + 1,
+            None if self.pending.len() + new.len() > LONGEST_LINE => new.len(),
+            None => {
+                self.pending.extend_from_slice(new);
+                return Vec::new();
+            }
+        };
+        let mut lines = std::mem::replace(&mut self.pending, new[whole..].to_vec());
+        lines.extend_from_slice(&new[..whole]);
+        lines
     }
 }
 
@@ -337,5 +372,42 @@ impl From<kube::Error> for Trouble {
             kube::Error::Api(status) if status.code == 404 => Trouble::Gone,
             other => Trouble::Transient(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(known: usize, reads: &[&str]) -> (Vec<String>, String) {
+        let pending = Vec::new();
+        let mut splitter = Splitter { known, pending };
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        let lines = reads
+            .iter()
+            .map(|read| text(splitter.take(read.as_bytes())));
+        (lines.collect(), text(splitter.pending))
+    }
+
+    #[test]
+    fn whole_lines_are_taken_from_what_is_read_and_known_ones_left_out() {
+        let of = |lines: &[&str], rest: &str| {
+            let lines = lines.iter().map(|&line| line.to_owned());
+            (lines.collect::<Vec<_>>(), rest.to_owned())
+        };
+        let reads = ["a\nb", "c", "\n\nd\ne"];
+        assert_eq!(split(0, &reads), of(&["a\n", "", "bc\n\nd\n"], "e"));
+        assert_eq!(split(2, &reads), of(&["", "", "bc\n\nd\n"], "e"));
+        assert_eq!(split(5, &reads), of(&["", "", "\nd\n"], "e"));
+        assert_eq!(split(99, &reads), of(&["", "", ""], ""));
+    }
+
+    #[test]
+    fn a_line_too_long_for_memory_is_taken_in_parts() {
+        let half = "x".repeat(LONGEST_LINE / 2 + 1);
+        let (lines, rest) = split(0, &[&half, &half, "y\n"]);
+        let lengths: Vec<usize> = lines.iter().map(String::len).collect();
+        assert_eq!(lengths, [0, LONGEST_LINE + 2, 2]);
+        assert_eq!(rest, "");
     }
 }

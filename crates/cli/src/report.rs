@@ -1,5 +1,6 @@
 //! Telling a person how runs go: log lines as they come, a live tree where the terminal can show one, a summary.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -141,11 +142,11 @@ impl Report {
             Event::PipelineRun(run) => self.board.see_pipeline_run(*run, now),
             Event::TaskRun(run) => self.board.see_task_run(*run, now),
             Event::Deleted(name) => self.board.forget(&name),
-            Event::Line {
+            Event::Lines {
                 task_run,
                 step,
-                line,
-            } => self.line(&task_run, &step, &line),
+                lines,
+            } => self.lines(&task_run, &step, &lines),
             Event::Pod(event) => self.board.hear(*event),
             Event::LogEnded => {}
         }
@@ -155,19 +156,21 @@ impl Report {
         }
     }
 
-    fn line(&mut self, task_run: &str, step: &str, line: &str) {
+    fn lines(&mut self, task_run: &str, step: &str, lines: &str) {
         let task = self.board.label(task_run);
         let prefix = self.style.prefix(&task, step);
-        let text = if self.terminal.interactive {
-            tame(line)
-        } else {
-            line.trim_end_matches('\r').to_owned()
-        };
-        self.pending.push_str(&format!("{prefix} {text}\n"));
         let kept = self.last.entry((task, step.to_owned())).or_default();
-        kept.push_back(text);
-        if kept.len() > KEPT_LINES {
-            kept.pop_front();
+        for line in lines.split('\n') {
+            let text = if self.terminal.interactive {
+                Cow::Owned(tame(line))
+            } else {
+                Cow::Borrowed(line.trim_end_matches('\r'))
+            };
+            self.pending.extend([prefix.as_str(), " ", &text, "\n"]);
+            if kept.len() == KEPT_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(text.into_owned());
         }
     }
 

@@ -102,6 +102,7 @@ pub(crate) fn read(
         file,
         offset: start,
         pending: Vec::new(),
+        within_line: false,
         left: options.limit_bytes,
         timestamps: options.timestamps,
         follow: options.follow,
@@ -117,6 +118,8 @@ pub(crate) fn read(
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
+/// A line that is longer comes in pieces, as container runtimes have it.
+const LONG_LINE: usize = 16 * 1024;
 
 struct Reader {
     file: File,
@@ -125,8 +128,10 @@ struct Reader {
     times: Times,
     /// Offset of the first byte of `pending`.
     offset: u64,
-    /// Read, but not yet a whole line.
+    /// Read, but not yet a whole line, nor a long one.
     pending: Vec<u8>,
+    /// Whether a piece of the line has been given out.
+    within_line: bool,
     left: Option<u64>,
     timestamps: bool,
     follow: bool,
@@ -147,11 +152,12 @@ impl Reader {
             let mut chunk = vec![0; CHUNK];
             let count = self.file.read(&mut chunk)?;
             chunk.truncate(count);
-            self.pending.extend_from_slice(&chunk);
-            let complete = match self.pending.iter().rposition(|byte| *byte == b'\n') {
-                Some(at) => at + 1,
+            let complete = match chunk.iter().rposition(|byte| *byte == b'\n') {
+                Some(at) => self.pending.len() + at + 1,
+                None if self.pending.len() + count > LONG_LINE => self.pending.len() + count,
                 None => 0,
             };
+            self.pending.extend_from_slice(&chunk);
             if count == 0 && ended {
                 // K-328: an unfinished last line appears once the container has ended.
                 self.end = true;
@@ -189,6 +195,7 @@ impl Reader {
         } else {
             lines
         };
+        self.within_line = !out.ends_with(b"\n");
         self.offset += length;
         if let Some(left) = &mut self.left {
             out.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -203,8 +210,12 @@ impl Reader {
         }
         let mut out = Vec::with_capacity(lines.len() * 2);
         let mut offset = self.offset;
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        for (at, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
             offset += line.len() as u64;
+            if at == 0 && self.within_line {
+                out.extend_from_slice(line);
+                continue;
+            }
             let nanos = self.times.at(offset.saturating_sub(1)).unwrap_or_default();
             let time =
                 Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -348,6 +359,37 @@ mod tests {
             ..LogOptions::default()
         };
         assert_eq!(all(&path, later).await, "");
+    }
+
+    // K-328, K-329, K-330
+    #[tokio::test]
+    async fn a_line_longer_than_any_buffer_comes_in_pieces_as_it_is_written() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let path = scratch.path().join("log");
+        let watch = LogWatch::start().expect("inotify");
+        watch.open(&path).expect("opened");
+        let follow = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
+        let mut stream = read(&path, watch.find(&path), follow).expect("readable");
+        let piece = "x".repeat(LONG_LINE + 1);
+        append(&path, &piece);
+        assert_eq!(stream.next().await.expect("a piece").expect("read"), piece);
+        append(&path, "y");
+        append(&path, "\n");
+        assert_eq!(stream.next().await.expect("the rest").expect("read"), "y\n");
+        watch.close(&path);
+        assert!(stream.next().await.is_none());
+
+        append(&path, &format!("{}\nz\n", "x".repeat(3 * CHUNK)));
+        let timestamps = LogOptions {
+            timestamps: true,
+            ..LogOptions::default()
+        };
+        let whole = all(&path, timestamps).await;
+        assert_eq!(whole.lines().count(), 3);
+        assert!(whole.lines().all(|line| line.matches("Z ").count() == 1));
     }
 
     // K-328
