@@ -116,3 +116,36 @@ fn the_examples_have_nothing_to_complain_about() {
         }
     }
 }
+
+/// What such an annotation asks for would not happen, and nobody would say so.
+#[test]
+fn misspelt_annotations_of_ours_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("cached.yaml");
+    let manifest = "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: r\n  annotations:\n    other.dev/cach: x\n    tektite.dev/concurency-key: x\nspec:\n  pipelineSpec:\n    tasks:\n      - name: t\n        taskSpec:\n          metadata:\n            annotations:\n              tektite.dev/cache: \"true\"\n              tektite.dev/cache-workspace: w\n          steps: [{image: host, script: echo}]\n";
+    std::fs::write(&file, manifest).expect("a file");
+    let output = tektite(&["lint", &file.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = errors.lines().collect();
+    let told = |place: &str, name: &str, hint: &str| {
+        let at = lines.iter().position(|line| line.contains(place));
+        let at = at.unwrap_or_else(|| panic!("{place}: {errors}"));
+        assert!(
+            lines[at..].iter().any(|line| line.contains(name)),
+            "{errors}"
+        );
+        assert!(errors.contains(hint), "{errors}");
+    };
+    told(
+        ":7:5: warning",
+        "unknown annotation `tektite.dev/concurency-key`",
+        "did you mean `tektite.dev/concurrency-key`?",
+    );
+    told(
+        ":16:15: warning",
+        "unknown annotation `tektite.dev/cache-workspace`",
+        "did you mean `tektite.dev/cache-workspaces`?",
+    );
+    assert_eq!(errors.matches(": warning").count(), 2, "{errors}");
+}

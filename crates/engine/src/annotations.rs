@@ -3,6 +3,24 @@
 
 /// What they all begin with.
 pub const PREFIX: &str = "tektite.dev/";
+/// All of those below.
+pub const ALL: [&str; 15] = [
+    RERUN_OF,
+    RERUN_OF_UID,
+    RERUN_FROM,
+    INHERITED,
+    CONCURRENCY_KEY,
+    CONCURRENCY_LIMIT,
+    CONCURRENCY_POLICY,
+    CONCURRENCY_PRIORITY,
+    MAX_PARALLEL_TASKS,
+    CACHE,
+    CACHE_INPUTS,
+    CACHE_WORKSPACES,
+    CACHE_BASIS,
+    CACHED_FROM,
+    CACHED,
+];
 /// On a PipelineRun: the name of the PipelineRun of which it is a rerun.
 pub const RERUN_OF: &str = "tektite.dev/rerun-of";
 /// On a rerun: the UID of that run.

@@ -60,18 +60,7 @@ pub fn validate(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     ] {
         for (index, container) in list(spec, key).enumerate() {
             let at = format!("{path}.{key}[{index}]");
-            let name = text(container, "name");
-            if name.is_empty() {
-                causes.push(Cause::required(format!("{at}.name"), ""));
-            } else if !is_label(name) {
-                causes.push(Cause::invalid(
-                    format!("{at}.name"),
-                    &name.into(),
-                    super::validate::LABEL,
-                ));
-            } else if !names.insert(name) {
-                causes.push(Cause::duplicate(format!("{at}.name"), &name.into()));
-            }
+            validate_name(text(container, "name"), &at, &mut names, causes);
             if required && text(container, "image").is_empty() && path == "spec" {
                 causes.push(Cause::required(format!("{at}.image"), ""));
             }
@@ -108,22 +97,31 @@ pub fn validate(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// A name that must be there, be a label, and be nobody else's in `names`.
+fn validate_name<'a>(
+    name: &'a str,
+    at: &str,
+    names: &mut BTreeSet<&'a str>,
+    causes: &mut Vec<Cause>,
+) {
+    if name.is_empty() {
+        causes.push(Cause::required(format!("{at}.name"), ""));
+    } else if !is_label(name) {
+        causes.push(Cause::invalid(
+            format!("{at}.name"),
+            &name.into(),
+            super::validate::LABEL,
+        ));
+    } else if !names.insert(name) {
+        causes.push(Cause::duplicate(format!("{at}.name"), &name.into()));
+    }
+}
+
 fn validate_volumes<'a>(spec: &'a Value, path: &str, causes: &mut Vec<Cause>) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::new();
     for (index, volume) in list(spec, "volumes").enumerate() {
         let at = format!("{path}.volumes[{index}]");
-        let name = text(volume, "name");
-        if name.is_empty() {
-            causes.push(Cause::required(format!("{at}.name"), ""));
-        } else if !is_label(name) {
-            causes.push(Cause::invalid(
-                format!("{at}.name"),
-                &name.into(),
-                super::validate::LABEL,
-            ));
-        } else if !names.insert(name) {
-            causes.push(Cause::duplicate(format!("{at}.name"), &name.into()));
-        }
+        validate_name(text(volume, "name"), &at, &mut names, causes);
         let sources: Vec<&String> = volume
             .as_object()
             .into_iter()

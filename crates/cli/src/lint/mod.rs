@@ -1,5 +1,6 @@
 //! Everything that can be said about manifests without a cluster.
 
+mod annotations;
 mod fields;
 mod graph;
 mod index;
@@ -29,6 +30,7 @@ pub fn check(documents: &[Document], strictness: Strictness) -> Vec<Diagnostic> 
             );
         }
         if kinds::find(document).is_some() {
+            diagnostics.extend(annotations::check(document));
             let found = fields::check(document, &config);
             diagnostics.extend(
                 found
