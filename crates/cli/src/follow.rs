@@ -61,7 +61,7 @@ pub struct Follower {
 impl Follower {
     /// Follows these runs. With `follow_logs` a log stream lasts as long as its container.
     pub fn start(connection: Connection, roots: &[Root], follow_logs: bool) -> Self {
-        let (sender, events) = mpsc::channel(256);
+        let (sender, events) = mpsc::channel(32);
         let mut follower = Self {
             connection,
             sender,
@@ -331,7 +331,7 @@ impl Log {
 }
 
 /// A line that is longer, in bytes, is shown in parts: it would have to be held in memory.
-const LONGEST_LINE: usize = 16 << 20;
+const LONGEST_LINE: usize = 1 << 20;
 
 /// Makes whole lines of what is read.
 struct Splitter {

@@ -102,6 +102,8 @@ impl Report {
                     quiet_since = quiet_since.map(|_| Instant::now());
                     self.take(event);
                     self.flush_if_idle();
+                    // However much a step writes, whoever waits for an interrupt gets a look.
+                    tokio::task::yield_now().await;
                 }
                 degraded = next_warning(&mut self.warnings) => {
                     self.clear();
