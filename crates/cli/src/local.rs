@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::Connection;
 use crate::data_dir::{self, IMAGE_MAP, IMAGES};
+use crate::docker_config;
 use crate::exit::{Exit, Failure};
-use crate::image_configs::StoreConfigs;
+use crate::image_configs::{RegistryConfigs, StoreConfigs};
 use crate::resolving::{answer_requests, resolver_options};
 use crate::warnings::{self, Warnings};
 
@@ -95,6 +96,7 @@ impl Local {
         let store = StoreOptions {
             mapping_file: Some(mapping),
             durable: false,
+            logins: docker_config::places(),
             ..StoreOptions::default()
         };
         let images = ImageStore::open_with(directory, store).map_err(|error| failed(&error))?;
@@ -116,6 +118,7 @@ impl Local {
         };
         let store = StoreOptions {
             mapping_file: Some(options.data_dir.join(IMAGE_MAP)),
+            logins: docker_config::places(),
             ..StoreOptions::default()
         };
         let images = ImageStore::open_with(options.data_dir.join(IMAGES), store)
@@ -204,9 +207,10 @@ impl Local {
             let running = answer_requests(client.clone(), options, election, stop.clone());
             controllers.push(tokio::spawn(running));
         }
+        let registries = RegistryConfigs::new(docker_config::places());
         let options = ControllerOptions {
             pod_options,
-            image_configs: Arc::new(StoreConfigs(images)),
+            image_configs: Arc::new(StoreConfigs::new(images, registries)),
             config,
             acting,
             ..ControllerOptions::default()

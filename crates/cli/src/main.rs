@@ -7,6 +7,7 @@ mod commands;
 mod connect;
 mod data_dir;
 mod diagnostic;
+mod docker_config;
 mod exit;
 mod follow;
 mod image_configs;

@@ -1,23 +1,20 @@
 //! Finding what the engine asks for: from caches, by GET, from resolvers and registries.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use futures::future::{BoxFuture, try_join_all};
-use k8s_openapi::api::core::v1::{LimitRange, Secret, ServiceAccount};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{LimitRange, ServiceAccount};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tektite_api::v1::TaskRun;
 use tektite_engine::annotations::CACHE_KEY;
 use tektite_engine::decision::{Answer, Answers, Failure, FailureKind, Found, ImageRef, Query};
 
-use crate::images::{Keychain, RegistryLogin};
+use crate::pull_secrets::PullSecrets;
 use crate::remote;
 use crate::rest::{CallError, Resource};
 use crate::store::{Name, Slot};
 use crate::world::{Cached, Key, World};
-
-/// How many images' commands are kept (T-262).
-const IMAGES: usize = 1024;
 
 /// Answers all of `needs` at once. What may be had later is an error, and the reconcile is repeated (T-162).
 pub(crate) async fn answer_all(
@@ -208,35 +205,10 @@ fn limit_ranges(world: &World, namespace: &str) -> Vec<LimitRange> {
 }
 
 async fn image_commands(world: &World, image: &ImageRef) -> Answer {
-    let pinned = image.image.contains("@sha256:");
-    if pinned {
-        let known = world.images.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(commands) = known.get(&image.image) {
-            return Answer::Found(Found::Image(Arc::clone(commands)));
-        }
-    }
-    let logins = RunKeychain { world, image };
-    match world
-        .options
-        .image_configs
-        .look_up(&image.image, &logins)
-        .await
-    {
-        Ok(commands) => {
-            let commands = Arc::new(commands);
-            let mut known = world.images.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= IMAGES {
-                known.clear();
-            }
-            // A tag moves; the digest it led to does not.
-            if commands.pinned.contains("@sha256:") {
-                known.insert(commands.pinned.clone(), Arc::clone(&commands));
-            }
-            if pinned {
-                known.insert(image.image.clone(), Arc::clone(&commands));
-            }
-            Answer::Found(Found::Image(commands))
-        }
+    let logins = PullSecrets { world, image };
+    let found = world.options.image_configs.look_up(image, &logins).await;
+    match found {
+        Ok(commands) => Answer::Found(Found::Image(Arc::new(commands))),
         Err(error) => failed(error.to_string()),
     }
 }
@@ -260,168 +232,5 @@ async fn log(
         }),
         Err(error) if error.is_transient() => Err(error),
         Err(error) => Ok(failed(error.to_string())),
-    }
-}
-
-/// The registry credentials of one run: the pod template's pull secrets and those of its service account (T-257).
-struct RunKeychain<'a> {
-    world: &'a World,
-    image: &'a ImageRef,
-}
-
-impl Keychain for RunKeychain<'_> {
-    fn logins<'a>(&'a self, registry: &'a str) -> BoxFuture<'a, Vec<RegistryLogin>> {
-        Box::pin(async move {
-            let mut logins = Vec::new();
-            for name in self.secret_names().await {
-                let path = Resource::SECRETS.object(&self.image.namespace, &name);
-                // A pull secret that is missing or cannot be read is skipped, as the kubelet does.
-                let Ok(body) = self.world.rest.get(&path).await else {
-                    continue;
-                };
-                let Ok(secret) = serde_json::from_slice::<Secret>(&body) else {
-                    continue;
-                };
-                logins.extend(registry_logins(&secret, registry));
-            }
-            logins
-        })
-    }
-}
-
-impl RunKeychain<'_> {
-    async fn secret_names(&self) -> Vec<String> {
-        let mut names = self.image.pull_secrets.clone();
-        let path =
-            Resource::SERVICE_ACCOUNTS.object(&self.image.namespace, &self.image.service_account);
-        if let Ok(body) = self.world.rest.get(&path).await
-            && let Ok(account) = serde_json::from_slice::<ServiceAccount>(&body)
-        {
-            names.extend(
-                account
-                    .image_pull_secrets
-                    .into_iter()
-                    .flatten()
-                    .map(|secret| secret.name),
-            );
-            names.extend(
-                account
-                    .secrets
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|secret| secret.name),
-            );
-        }
-        names
-    }
-}
-
-/// The logins for `registry` in a `.dockerconfigjson` or `.dockercfg` secret.
-fn registry_logins(secret: &Secret, registry: &str) -> Vec<RegistryLogin> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Login {
-        username: String,
-        password: String,
-        auth: String,
-    }
-    type Logins = std::collections::BTreeMap<String, Login>;
-    #[derive(Deserialize)]
-    struct DockerConfig {
-        auths: Logins,
-    }
-    let data = secret.data.as_ref();
-    let read = |key: &str| {
-        data.and_then(|data| data.get(key))
-            .map(|bytes| bytes.0.as_slice())
-    };
-    let logins: Option<Logins> = match secret.type_.as_deref() {
-        Some("kubernetes.io/dockerconfigjson") => read(".dockerconfigjson")
-            .and_then(|json| serde_json::from_slice::<DockerConfig>(json).ok())
-            .map(|config| config.auths),
-        Some("kubernetes.io/dockercfg") => {
-            read(".dockercfg").and_then(|json| serde_json::from_slice(json).ok())
-        }
-        _ => None,
-    };
-    logins
-        .into_iter()
-        .flatten()
-        .filter(|(server, _)| registry_host(server) == registry_host(registry))
-        .filter_map(|(_, login)| {
-            if !login.username.is_empty() {
-                return Some(RegistryLogin {
-                    username: login.username,
-                    password: login.password,
-                });
-            }
-            use base64::Engine as _;
-            let pair = base64::engine::general_purpose::STANDARD
-                .decode(login.auth.trim())
-                .ok()?;
-            let (username, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
-            Some(RegistryLogin {
-                username: username.into(),
-                password: password.into(),
-            })
-        })
-        .collect()
-}
-
-/// Host and port of a registry as written in credentials: with or without scheme and path.
-fn registry_host(server: &str) -> &str {
-    let host = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let host = host.split('/').next().unwrap_or(host);
-    match host {
-        "docker.io" | "registry-1.docker.io" => "index.docker.io",
-        host => host,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn logins_are_found_by_the_registrys_host_in_either_form_of_secret() {
-        use base64::Engine as _;
-        let encode = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-        let auths = json!({
-            "https://index.docker.io/v1/": {"username": "hub", "password": "p1"},
-            "registry.example:5000": {"auth": encode("user:pa:ss".into())},
-            "broken.example": {"auth": "%%%"},
-        });
-        for (kind, key, content) in [
-            (
-                "kubernetes.io/dockerconfigjson",
-                ".dockerconfigjson",
-                json!({"auths": auths}),
-            ),
-            ("kubernetes.io/dockercfg", ".dockercfg", auths.clone()),
-        ] {
-            let secret: Secret = serde_json::from_value(
-                json!({"type": kind, "data": {key: encode(content.to_string())}}),
-            )
-            .unwrap();
-            for (registry, expected) in [
-                ("index.docker.io", Some(("hub", "p1"))),
-                ("docker.io", Some(("hub", "p1"))),
-                ("registry.example:5000", Some(("user", "pa:ss"))),
-                ("registry.example", None),
-                ("broken.example", None),
-            ] {
-                let found = registry_logins(&secret, registry);
-                let found: Vec<_> = found
-                    .iter()
-                    .map(|l| (l.username.as_str(), l.password.as_str()))
-                    .collect();
-                assert_eq!(
-                    found,
-                    expected.into_iter().collect::<Vec<_>>(),
-                    "{kind} {registry}"
-                );
-            }
-        }
     }
 }

@@ -20,6 +20,7 @@ mod leader;
 mod metrics;
 mod options;
 mod pipeline_run;
+mod pull_secrets;
 mod queue;
 mod remote;
 mod resolution_request;
@@ -38,7 +39,7 @@ mod world;
 
 pub use config::{ConfigHandle, ConfigMapNames};
 pub use controller::{Controller, Following, RunError};
-pub use images::{ImageConfigs, ImageError, Keychain, RegistryLogin};
+pub use images::{DockerConfig, ImageConfigs, ImageError, Keychain};
 pub use install::{InstallError, InstallOptions, install, register_webhooks};
 pub use leader::Election;
 pub use metrics::{Metrics, MetricsAddress, metrics_router};

@@ -10,7 +10,6 @@ use tektite_api::names::label;
 use tektite_api::resolution::ResolutionRequest;
 use tektite_api::v1::{PipelineRun, TaskRun};
 use tektite_api::v1beta1::CustomRun;
-use tektite_engine::decision::ImageCommands;
 use tektite_engine::taskrun::pod::PodOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -134,8 +133,6 @@ pub(crate) struct World {
     pub(crate) places: tokio::sync::Mutex<()>,
     /// Tasks and the like that PipelineRuns under way refer to.
     pub(crate) definitions: Definitions,
-    /// Commands of images pinned by digest (T-262).
-    pub(crate) images: Mutex<HashMap<String, Arc<ImageCommands>>>,
 }
 
 impl World {
@@ -172,7 +169,6 @@ impl World {
             queued: Mutex::default(),
             places: tokio::sync::Mutex::default(),
             definitions: Definitions::default(),
-            images: Mutex::default(),
         }
     }
 

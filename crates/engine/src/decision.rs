@@ -340,10 +340,12 @@ pub struct ImageRef {
     pub image: String,
     /// The run's namespace.
     pub namespace: String,
-    /// The run's service account; its `imagePullSecrets` and `secrets` count.
+    /// The run's service account; its `imagePullSecrets` count.
     pub service_account: String,
     /// Names of the podTemplate's `imagePullSecrets`.
     pub pull_secrets: Vec<String>,
+    /// The step's `imagePullPolicy`, or empty: whether a stored image will do, where there is a store.
+    pub pull_policy: String,
 }
 
 /// The answer to a [`Query`].
@@ -454,8 +456,8 @@ pub enum Verification {
 /// The commands an image brings, by platform (T-258 to T-260).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageCommands {
-    /// `<registry>/<repository>@<digest>`; of an index the index's digest. Without a registry (an image that was
-    /// loaded locally) the reference as it was asked for.
+    /// `<registry>/<repository>@<digest>`; of an index the index's digest. The reference as it was asked for if it
+    /// stands for something of the local machine.
     pub pinned: String,
     /// Entrypoint and arguments by platform: `os/arch` for a single image, the descriptor's platform for an index.
     pub platforms: BTreeMap<String, ImageCommand>,

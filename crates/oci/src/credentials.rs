@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -57,6 +58,27 @@ impl Credentials {
     /// No credentials: everything is pulled anonymously.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// The logins that the first of these files that exists holds, a Docker configuration; none if it cannot be read,
+    /// as a warning says. Credential helpers that it names are not asked.
+    pub fn of_first_file(places: &[PathBuf]) -> Self {
+        let mut credentials = Self::none();
+        for place in places {
+            let added = match std::fs::read(place) {
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => Err(error.to_string()),
+                Ok(json) => credentials
+                    .add_docker_config_json(&json)
+                    .map_err(|error| error.to_string()),
+            };
+            if let Err(error) = added {
+                let file = place.display();
+                tracing::warn!(%file, error, "registry logins are left out");
+            }
+            break;
+        }
+        credentials
     }
 
     /// Adds the content of a `kubernetes.io/dockerconfigjson` Secret (`{"auths": {…}}`).
@@ -132,6 +154,11 @@ impl Credentials {
             .map(|entry| (entry.user.clone(), entry.password.clone()))
             .collect()
     }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory)
 }
 
 /// Splits `https://host/v1/path` into host and path; `/v1` and `/v2` are no part of the path.
@@ -216,6 +243,36 @@ mod tests {
         assert_eq!(users("local:5000/x"), ["port"]);
         assert_eq!(users("local:5001/x"), [""; 0]);
         assert_eq!(users("empty.io/x"), [""; 0]);
+    }
+
+    #[test]
+    fn the_first_file_that_exists_counts_even_if_it_cannot_be_read() {
+        // T-257
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+        };
+        file(
+            "a",
+            r#"{"auths":{"r.example":{"username":"a","password":"p"}},"credsStore":"x"}"#,
+        );
+        file(
+            "b",
+            r#"{"auths":{"r.example":{"username":"b","password":"p"}}}"#,
+        );
+        file("bad", "{");
+        for (places, expected) in [
+            (&["a", "b"][..], Some("a")),
+            (&["gone", "a/below", "", "b"], Some("b")),
+            (&["bad", "b"], None),
+            (&[], None),
+        ] {
+            let places: Vec<_> = places.iter().map(|name| dir.path().join(name)).collect();
+            let credentials = Credentials::of_first_file(&places);
+            let fitting = credentials.fitting(&"r.example/x".parse().unwrap());
+            let user = fitting.first().map(|(user, _)| user.as_str());
+            assert_eq!(user, expected, "{places:?}");
+        }
     }
 
     #[test]

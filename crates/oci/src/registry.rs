@@ -42,7 +42,7 @@ impl ImageStore {
     /// The image of that name, from the store or the registry as the policy says. Built-in images, images put in place
     /// by `images.yaml` that are present, and [`HOST`] are never pulled.
     ///
-    /// Credentials that fit are tried in turn, then anonymous access (K-324).
+    /// Credentials that fit are tried in turn, then the store's [own](StoreOptions::logins), then anonymous access (K-324).
     pub async fn pull(
         &self,
         reference: &str,
@@ -51,7 +51,7 @@ impl ImageStore {
     ) -> Result<Image, Error> {
         let name = self.resolve_name(reference)?;
         let present = self.find(&name)?;
-        let local = name == HOST || self.is_local(reference, &name)?;
+        let local = self.is_local(reference)?;
         match (present, policy) {
             (Some(image), _) if local => return Ok(image),
             (Some(image), PullPolicy::IfNotPresent | PullPolicy::Never) => return Ok(image),
@@ -62,7 +62,10 @@ impl ImageStore {
         let store = self.clone();
         let lock_file = store.shared.places.lock();
         let lock = blocking(move || Lock::shared(&lock_file)).await?;
+        let own = Credentials::of_first_file(&store.shared.options.logins);
         let mut attempts: Vec<RegistryAuth> = credentials
+            .clone()
+            .before(own)
             .fitting(&reference)
             .into_iter()
             .map(|(user, password)| RegistryAuth::Basic(user, password))
@@ -92,17 +95,20 @@ impl ImageStore {
         }))
     }
 
-    /// Whether no registry is to be asked: the name is the program's own, or somebody mapped another name to it.
-    fn is_local(&self, asked: &str, name: &str) -> Result<bool, Error> {
-        let mapped = asked
+    /// Whether no registry is to be asked for an image that is present: it is the machine itself or the program's own, or
+    /// somebody mapped another name to it.
+    ///
+    /// Fails on names that are none, and on a store or mapping that cannot be read.
+    pub fn is_local(&self, reference: &str) -> Result<bool, Error> {
+        let name = self.resolve_name(reference)?;
+        let mapped = reference
             .parse::<Reference>()
             .is_ok_and(|asked| asked.to_string() != name);
-        let built_in = self
-            .shared
-            .places
-            .read_name(name)?
-            .is_some_and(|record| record.built_in);
-        Ok(mapped || built_in)
+        if name == HOST || mapped {
+            return Ok(true);
+        }
+        let record = self.shared.places.read_name(&name)?;
+        Ok(record.is_some_and(|record| record.built_in))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct StoreOptions {
     pub host: ImageConfig,
     /// Registries, as `host[:port]`, spoken to without TLS; those on this machine's loopback always are.
     pub insecure_registries: Vec<String>,
+    /// Where a Docker configuration may be: of the first that exists the logins are tried after those that are given.
+    pub logins: Vec<PathBuf>,
     /// More certificate authorities to trust for registries, in PEM.
     pub authorities: Vec<Vec<u8>>,
 }
@@ -41,6 +43,7 @@ impl Default for StoreOptions {
                 ..ImageConfig::default()
             },
             insecure_registries: Vec::new(),
+            logins: Vec::new(),
             authorities: Vec::new(),
         }
     }

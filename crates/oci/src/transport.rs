@@ -49,7 +49,8 @@ impl From<reqwest::Error> for HttpError {
     fn from(error: reqwest::Error) -> Self {
         HttpError {
             text: with_causes(&error),
-            timed_out: error.is_timeout(),
+            // Who cannot be connected to in that time is not there.
+            timed_out: error.is_timeout() && !error.is_connect(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `tektite controller`: the controllers alone, against any cluster that has the CRDs.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use tektite_controller::{
     Acting, ConfigHandle, ConfigMapNames, Controller, ControllerOptions, LeaderElection,
@@ -12,7 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::arguments::{Controller as Arguments, Images, Sharing};
 use crate::connect::connect_component;
+use crate::docker_config;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::image_configs::RegistryConfigs;
 use crate::probes;
 use crate::resolving::{answer_requests, resolver_options};
 use crate::terminal::print_error;
@@ -37,6 +40,7 @@ pub async fn run(arguments: Arguments) -> Outcome {
         config: ConfigHandle::named(names),
         acting: acting(&arguments.sharing)?,
         pod_options: pod_options(&arguments.images),
+        image_configs: Arc::new(RegistryConfigs::new(docker_config::places())),
         parallelism: threads.map_or(defaults.parallelism, |threads| {
             threads.saturating_mul(KINDS)
         }),

@@ -1,6 +1,8 @@
 //! A local cluster for one test, and the ways tests look at it.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod component;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

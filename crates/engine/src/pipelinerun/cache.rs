@@ -146,9 +146,9 @@ impl Work<'_> {
     }
 
     /// The digest of every image of `spec`, by name; nothing if one has none.
-    fn digests(
+    fn digests<'s>(
         &mut self,
-        spec: &TaskSpec,
+        spec: &'s TaskSpec,
         values: &Replacements,
         task: &PipelineTask,
     ) -> Result<Option<BTreeMap<String, String>>, Stop> {
@@ -158,18 +158,21 @@ impl Work<'_> {
             .iter()
             .flat_map(|it| &it.image_pull_secrets);
         let pull_secrets: Vec<String> = pull_secrets.map(|it| it.name.clone()).collect();
-        let template = spec
-            .step_template
-            .as_ref()
-            .map_or("", |it| it.image.as_str());
-        let steps = spec.steps.iter().map(|step| match step.image.as_str() {
-            "" => template,
-            image => image,
+        let template = spec.step_template.as_ref();
+        let template = template.map_or(("", ""), |it| (&it.image, &it.image_pull_policy));
+        let or = |given: &'s str, default: &'s str| match given {
+            "" => default,
+            given => given,
+        };
+        let steps = spec.steps.iter().map(|step| {
+            let policy = or(&step.image_pull_policy, template.1);
+            (or(&step.image, template.0), policy)
         });
-        let images = steps.chain(spec.sidecars.iter().map(|it| it.image.as_str()));
+        let sidecars = spec.sidecars.iter();
+        let sidecars = sidecars.map(|it| (it.image.as_str(), it.image_pull_policy.as_str()));
         let mut digests = BTreeMap::new();
         let mut asked = false;
-        for image in images {
+        for (image, policy) in steps.chain(sidecars) {
             let image = values.text(image);
             if image == HOST || image.contains("@sha256:") {
                 digests.insert(image.clone(), image);
@@ -180,6 +183,7 @@ impl Work<'_> {
                 namespace: self.namespace().to_owned(),
                 service_account: given.service_account_name.clone(),
                 pull_secrets: pull_secrets.clone(),
+                pull_policy: policy.to_owned(),
             });
             match self.inquiry.ask(query) {
                 Known::Unasked => asked = true,

@@ -17,20 +17,23 @@ pub(crate) fn resolve(
     inquiry: &mut Inquiry<'_>,
 ) -> Result<bool, BuildError> {
     let mut complete = true;
-    // One reference is looked up once, with the arguments of the first step that has it (T-262).
-    let mut with_args: BTreeMap<String, bool> = BTreeMap::new();
+    // One reference is looked up once, with the arguments and the policy of the first step that has it (T-262).
+    let mut first: BTreeMap<String, (bool, String)> = BTreeMap::new();
     for step in steps {
         if step.command.as_ref().is_some_and(|c| !c.is_empty()) {
             continue;
         }
         let image = step.image.clone().unwrap_or_default();
         let has_args = step.args.as_ref().is_some_and(|a| !a.is_empty());
-        let has_args = *with_args.entry(image.clone()).or_insert(has_args);
+        let pull_policy = step.image_pull_policy.clone().unwrap_or_default();
+        let first = first.entry(image.clone());
+        let (has_args, pull_policy) = first.or_insert((has_args, pull_policy)).clone();
         let query = Query::ImageConfig(ImageRef {
             image,
             namespace: namespace.to_owned(),
             service_account: account.to_owned(),
             pull_secrets: pull_secrets.iter().map(|s| s.name.clone()).collect(),
+            pull_policy,
         });
         let found = match inquiry.ask(query) {
             Known::Found(Found::Image(image)) => image,
