@@ -93,6 +93,9 @@ impl FromStr for Reference {
     }
 }
 
+/// As whole, `library/` included.
+const LONGEST_REPOSITORY: usize = 255;
+
 fn parse(text: &str) -> Result<Reference, &'static str> {
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (
@@ -122,16 +125,16 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     if registry.split('.').any(str::is_empty) || !registry.bytes().all(host) {
         return Err("invalid registry");
     }
-    if repository.is_empty()
-        || repository.len() > 255
-        || !repository.split('/').all(is_path_component)
-    {
+    if repository.is_empty() || !repository.split('/').all(is_path_component) {
         return Err("repository must be lowercase words joined by '/', '.', '_' or '-'");
     }
     let repository = match registry {
         "docker.io" if !repository.contains('/') => format!("library/{repository}"),
         _ => repository.to_owned(),
     };
+    if repository.len() > LONGEST_REPOSITORY {
+        return Err("repository must not be longer than 255 characters");
+    }
     let tag = match (tag, &digest) {
         (Some(tag), _) => Some(tag.to_owned()),
         (None, Some(_)) => None,
@@ -214,6 +217,16 @@ mod tests {
                 "{given}"
             );
         }
+    }
+
+    #[test]
+    fn a_repository_is_as_long_with_what_is_put_before_it() {
+        let short = "x".repeat(LONGEST_REPOSITORY - "library/".len());
+        let read: Reference = short.parse().unwrap();
+        assert_eq!(read.to_string().parse::<Reference>().unwrap(), read);
+        let error = format!("{short}x").parse::<Reference>().unwrap_err();
+        assert!(error.to_string().contains("255 characters"), "{error}");
+        assert!(format!("a.b/{short}xxxxxxxx").parse::<Reference>().is_ok());
     }
 
     #[test]
