@@ -53,7 +53,7 @@ impl Contents {
                 let (workspace, path) = item.split_once('/').unwrap_or((item, ""));
                 let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
                 let parts: Vec<&str> = parts.collect();
-                if workspace.is_empty() || parts.contains(&"..") {
+                if matches!(workspace, "" | "." | "..") || parts.contains(&"..") {
                     return Err(format!(
                         "{item:?} is no workspace nor a path in one, such as source or source/go.sum"
                     ));
@@ -98,7 +98,7 @@ mod tests {
             read(" source/go.sum,\n source//./src/  cache "),
             of(&[("source", "go.sum"), ("source", "src"), ("cache", "")])
         );
-        for bad in ["source/../x", "/x", "a ../b"] {
+        for bad in ["source/../x", "/x", "a ../b", "./b", ".."] {
             let error = read(bad).unwrap_err();
             assert!(
                 error.contains("is no workspace nor a path in one"),
