@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Volume;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     Matrix, Param, ParamSpec, ParamType, ParamValue, PipelineRef, PipelineWorkspaceDeclaration,
-    TaskRef, TaskSpec, WhenExpression, WorkspacePipelineTaskBinding,
+    Sidecar, Step, StepTemplate, TaskRef, TaskResult, TaskSpec, WhenExpression,
+    WorkspaceDeclaration, WorkspacePipelineTaskBinding,
 };
 use crate::{Duration, kind::kind, names, unset};
 
@@ -111,7 +113,7 @@ pub struct PipelineTask {
 
 /// A task, or the spec of a custom task, given inline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(from = "EmbeddedFields", rename_all = "camelCase")]
 pub struct EmbeddedTask {
     /// API version of a custom task.
     #[serde(skip_serializing_if = "unset")]
@@ -126,6 +128,48 @@ pub struct EmbeddedTask {
     /// The task itself.
     #[serde(flatten)]
     pub task: TaskSpec,
+}
+
+/// An [`EmbeddedTask`] as it is read. A flattened member would be buffered first, and the readers of all its types be
+/// compiled once more, for the buffer: they were a twentieth of the binary.
+#[derive(Default, Deserialize)]
+#[serde(default, rename = "EmbeddedTask", rename_all = "camelCase")]
+struct EmbeddedFields {
+    api_version: String,
+    kind: String,
+    spec: Value,
+    metadata: PipelineTaskMetadata,
+    params: Vec<ParamSpec>,
+    display_name: String,
+    description: String,
+    steps: Vec<Step>,
+    volumes: Vec<Volume>,
+    step_template: Option<StepTemplate>,
+    sidecars: Vec<Sidecar>,
+    workspaces: Vec<WorkspaceDeclaration>,
+    results: Vec<TaskResult>,
+}
+
+impl From<EmbeddedFields> for EmbeddedTask {
+    fn from(read: EmbeddedFields) -> Self {
+        Self {
+            api_version: read.api_version,
+            kind: read.kind,
+            spec: read.spec,
+            metadata: read.metadata,
+            task: TaskSpec {
+                params: read.params,
+                display_name: read.display_name,
+                description: read.description,
+                steps: read.steps,
+                volumes: read.volumes,
+                step_template: read.step_template,
+                sidecars: read.sidecars,
+                workspaces: read.workspaces,
+                results: read.results,
+            },
+        }
+    }
 }
 
 /// Labels and annotations for a task's runs.

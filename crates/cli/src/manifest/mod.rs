@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use node::{Content, Entry, Node, Span, join_index};
+pub use node::{Content, Entry, Node, Span};
 pub use shape::{Findings, UnknownField, check};
 pub use sources::load;
 
