@@ -4,13 +4,16 @@
 //! watch's echo of it, recognised by its resourceVersion, changes nothing. Versions of one kind are numbers that grow
 //! (Kubernetes promises it since 1.35).
 
+mod head;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+pub(crate) use head::Head;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,78 +34,6 @@ impl Name {
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// What is read of every object, without decoding the rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) name: Name,
-    pub(crate) uid: String,
-    pub(crate) version: u64,
-    /// Value of the label by which the store groups its objects.
-    pub(crate) group: Option<Arc<str>>,
-    /// The controlling owner: kind, name, uid.
-    pub(crate) owner: Option<Owner>,
-}
-
-/// The controlling owner of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) kind: String,
-    pub(crate) name: Arc<str>,
-    pub(crate) uid: String,
-}
-
-#[derive(Deserialize)]
-struct RawHead {
-    #[serde(default)]
-    metadata: RawMeta,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawMeta {
-    name: String,
-    namespace: String,
-    uid: String,
-    resource_version: String,
-    labels: Option<HashMap<String, String>>,
-    owner_references: Option<Vec<RawOwner>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawOwner {
-    kind: String,
-    name: String,
-    uid: String,
-    controller: Option<bool>,
-}
-
-impl Head {
-    /// Reads the head of a serialised object that is grouped by `label`.
-    pub(crate) fn read(object: &[u8], label: &str) -> Result<Self, serde_json::Error> {
-        let RawHead { metadata } = serde_json::from_slice(object)?;
-        let owner = metadata
-            .owner_references
-            .unwrap_or_default()
-            .into_iter()
-            .find(|owner| owner.controller == Some(true));
-        Ok(Head {
-            name: Name::new(metadata.namespace, metadata.name),
-            uid: metadata.uid,
-            version: metadata.resource_version.parse().unwrap_or(0),
-            group: metadata
-                .labels
-                .and_then(|mut labels| labels.remove(label))
-                .map(Arc::from),
-            owner: owner.map(|owner| Owner {
-                kind: owner.kind,
-                name: owner.name.into(),
-                uid: owner.uid,
-            }),
-        })
     }
 }
 

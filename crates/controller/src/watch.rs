@@ -185,14 +185,11 @@ fn apply<K: DeserializeOwned>(
     store: &Store<K>,
     version: &mut String,
 ) -> Result<Change, WatchError> {
-    #[derive(Deserialize)]
-    struct Line<'a> {
-        r#type: &'a str,
-        #[serde(borrow)]
-        object: &'a RawValue,
-    }
-    let Line { r#type, object } = serde_json::from_slice(line)?;
-    let object = line.slice_ref(object.get().as_bytes());
+    let (r#type, object) = match split(line) {
+        Some(split) => split,
+        None => parse(line)?,
+    };
+    let object = line.slice_ref(object);
     let change = match r#type {
         "ADDED" | "MODIFIED" => store.observe(object)?,
         "DELETED" => store.forget(&object)?,
@@ -218,6 +215,27 @@ fn apply<K: DeserializeOwned>(
         _ => {}
     }
     Ok(change)
+}
+
+/// Type and object of a line as every known server writes it, unread: the object is yet to be read, once.
+fn split(line: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = line.strip_prefix(b"{\"type\":\"")?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    let (kind, rest) = rest.split_at(end);
+    let object = rest.strip_prefix(b"\",\"object\":")?.strip_suffix(b"}")?;
+    Some((std::str::from_utf8(kind).ok()?, object))
+}
+
+/// Type and object of any line.
+fn parse(line: &[u8]) -> Result<(&str, &[u8]), serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        r#type: &'a str,
+        #[serde(borrow)]
+        object: &'a RawValue,
+    }
+    let Line { r#type, object } = serde_json::from_slice(line)?;
+    Ok((r#type, object.get().as_bytes()))
 }
 
 /// Splits a streamed body into lines.
@@ -307,6 +325,23 @@ mod tests {
             apply(&line("ERROR", 9), &store, &mut version),
             Err(WatchError::Expired)
         ));
+    }
+
+    #[test]
+    fn lines_of_any_layout_are_understood() {
+        let usual = r#"{"type":"ADDED","object":{"a":"}"}}"#;
+        for line in [
+            usual,
+            r#" { "object" : {"a":"}"}, "type" : "ADDED" } "#,
+            r#"{"type":"ADDED", "object":{"a":"}"}}"#,
+        ] {
+            let found = split(line.as_bytes());
+            assert_eq!(found.is_some(), line == usual, "{line}");
+            let read = parse(line.as_bytes()).unwrap();
+            assert_eq!(read, ("ADDED", br#"{"a":"}"}"#.as_slice()), "{line}");
+            assert_eq!(found.unwrap_or(read), read, "{line}");
+        }
+        assert!(parse(br#"{"type":"ADDED"}"#).is_err());
     }
 
     #[tokio::test]

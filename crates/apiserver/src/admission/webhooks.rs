@@ -120,21 +120,23 @@ impl Rule {
             "Cluster" => !resource.namespaced,
             _ => true,
         };
-        let named = self
-            .resources
-            .iter()
-            .any(|item| match item.split_once('/') {
-                None => subresource.is_empty() && (item == "*" || *item == resource.plural),
-                Some((own, sub)) => {
-                    (own == "*" || own == resource.plural)
-                        && if sub == "*" { true } else { sub == subresource }
-                }
-            });
+        // Most rules are for other groups, which is quickly seen.
+        let named = || {
+            self.resources
+                .iter()
+                .any(|item| match item.split_once('/') {
+                    None => subresource.is_empty() && (item == "*" || *item == resource.plural),
+                    Some((own, sub)) => {
+                        (own == "*" || own == resource.plural)
+                            && if sub == "*" { true } else { sub == subresource }
+                    }
+                })
+        };
         scope
-            && named
-            && any(&self.operations, operation.name())
             && any(&self.groups, &resource.group)
             && any(&self.versions, &resource.version)
+            && any(&self.operations, operation.name())
+            && named()
     }
 }
 

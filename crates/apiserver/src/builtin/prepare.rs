@@ -192,34 +192,29 @@ fn keep_service_allocations(map: &mut Map<String, Value>, old: &Value) {
     }
 }
 
-/// Before a write of the status subresource: everything but the status stays (K-062).
+/// Before a write of the status subresource: everything but the status and the metadata stays (K-062).
 pub fn update_status(kind: &BuiltIn, new: &mut Value, old: &Value) {
-    let Some(status) = new.get("status").cloned() else {
-        let metadata = new.get("metadata").cloned();
-        *new = old.clone();
-        if let (Some(map), Some(metadata)) = (new.as_object_mut(), metadata) {
-            map.insert("metadata".into(), metadata);
-            map.remove("status");
-        }
+    let (Some(map), Some(kept)) = (new.as_object_mut(), old.as_object()) else {
         return;
     };
-    let mut merged = old.clone();
-    merged["status"] = status;
-    if let Some(metadata) = new.get("metadata") {
-        let mut metadata = metadata.clone();
-        if kind.is("", "pods") {
-            match old.pointer("/metadata/ownerReferences") {
-                Some(owners) => metadata["ownerReferences"] = owners.clone(),
-                None => {
-                    metadata
-                        .as_object_mut()
-                        .map(|metadata| metadata.remove("ownerReferences"));
-                }
-            }
+    let own = |key: &str| matches!(key, "status" | "metadata");
+    if kind.is("", "pods")
+        && map.contains_key("status")
+        && let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        match old.pointer("/metadata/ownerReferences") {
+            Some(owners) => drop(metadata.insert("ownerReferences".into(), owners.clone())),
+            None => drop(metadata.remove("ownerReferences")),
         }
-        merged["metadata"] = metadata;
     }
-    *new = merged;
+    map.retain(|key, _| own(key) || kept.contains_key(key));
+    for (key, value) in kept.iter().filter(|(key, _)| *key != "status") {
+        let found = map.get(key);
+        // Mostly it is the same already: comparing costs less than copying.
+        if found.is_none() || !own(key) && found != Some(value) {
+            map.insert(key.clone(), value.clone());
+        }
+    }
 }
 
 /// Whether an update changes what `metadata.generation` counts.

@@ -57,12 +57,21 @@ impl Inner {
                 }
             }
         }
+        // What has a status is written several times, by whoever looks after it.
+        let is_rewritten = match &resource.backing {
+            Backing::BuiltIn(kind, _) => kind.namespaced && kind.status,
+            Backing::Custom(kind, index) => resource.namespaced && kind.versions[*index].status,
+        };
         let fields = Pairs::new(
             fields
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.as_str())),
         );
-        Ok(Draft::new(&object, fields))
+        let draft = Draft::new(&object, fields);
+        Ok(match is_rewritten {
+            true => draft.with_tree(object),
+            false => draft,
+        })
     }
 }
 

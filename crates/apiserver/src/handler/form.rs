@@ -62,6 +62,18 @@ impl Inner {
             .ok_or_else(|| ApiError::internal("conversion lost an object"))
     }
 
+    /// As [`Inner::load`], shared with whoever else reads it where that is possible.
+    pub(crate) async fn load_shared(
+        &self,
+        resource: &Resource,
+        object: &Arc<Stored>,
+    ) -> Result<Arc<Value>, ApiError> {
+        if resource.is_stored_form(object.revision) {
+            return Ok(object.tree());
+        }
+        Ok(Arc::new(self.load(resource, object).await?))
+    }
+
     /// One stored object as JSON of the request's version; the stored bytes themselves wherever possible.
     pub(crate) async fn bytes(
         &self,

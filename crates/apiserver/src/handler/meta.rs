@@ -151,11 +151,8 @@ fn drop_empty(metadata: &mut Map<String, Value>) {
 
 /// Brings back what an update may not touch (K-063), and merges duplicate owners (K-073).
 pub(crate) fn preserve(new: &mut Value, old: &Value) -> Result<(), ApiError> {
-    let before = old
-        .get("metadata")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
+    let before = old.get("metadata").and_then(Value::as_object);
+    let before = |key: &str| before.and_then(|before| before.get(key));
     let metadata = metadata(new)?;
     for key in [
         "uid",
@@ -169,14 +166,16 @@ pub(crate) fn preserve(new: &mut Value, old: &Value) -> Result<(), ApiError> {
         "name",
         "namespace",
     ] {
-        match before.get(key) {
-            Some(value) => metadata.insert(key.into(), value.clone()),
-            None => metadata.remove(key),
-        };
+        match before(key) {
+            // Mostly it is the same already: comparing costs less than copying.
+            Some(value) if metadata.get(key) == Some(value) => {}
+            Some(value) => drop(metadata.insert(key.into(), value.clone())),
+            None => drop(metadata.remove(key)),
+        }
     }
     match metadata.get("managedFields") {
         None => {
-            if let Some(fields) = before.get("managedFields") {
+            if let Some(fields) = before("managedFields") {
                 metadata.insert("managedFields".into(), fields.clone());
             }
         }

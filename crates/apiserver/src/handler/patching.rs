@@ -90,8 +90,8 @@ impl Inner {
                 .storage
                 .get(&resource.storage, &path.namespace, &path.name)
                 .ok_or_else(|| ApiError::not_found(resource.about(), &path.name))?;
-            let old = self.load(resource, &current).await?;
-            let mut new = old.clone();
+            let old = self.load_shared(resource, &current).await?;
+            let mut new = Value::clone(&old);
             match kind {
                 Kind::Json => patch::json::apply(&mut new, &decoded.value)?,
                 Kind::Merge => patch::merge::apply(&mut new, decoded.value.clone()),
@@ -120,6 +120,11 @@ impl Inner {
                     path.name
                 )));
             }
+            // What a merge does not name was brought into form when it was written.
+            let untouched = match kind {
+                Kind::Merge => take_untouched(&mut new, &decoded.value),
+                _ => Vec::new(),
+            };
             conform_object(
                 &mut new,
                 resource,
@@ -127,6 +132,9 @@ impl Inner {
                 options.validation,
                 call,
             )?;
+            if let Some(new) = new.as_object_mut() {
+                new.extend(untouched);
+            }
             let before = Before {
                 stored: &current,
                 value: &old,
@@ -221,7 +229,7 @@ impl Inner {
                     Err(error) => return Err(error),
                 }
             };
-            let old = self.load(resource, &current).await?;
+            let old = self.load_shared(resource, &current).await?;
             let new = patch::apply::merge(&old, &body, resource, options, &path.subresource)?;
             let before = Before {
                 stored: &current,
@@ -240,10 +248,46 @@ impl Inner {
     }
 }
 
+/// Takes the members out of `object` of which a merge patch says nothing, but for those that identify it.
+fn take_untouched(object: &mut Value, patch: &Value) -> Vec<(String, Value)> {
+    let Some(object) = object.as_object_mut() else {
+        return Vec::new();
+    };
+    let stays =
+        |key: &str| matches!(key, "apiVersion" | "kind" | "metadata") || patch.get(key).is_some();
+    let keys: Vec<String> = object.keys().filter(|key| !stays(key)).cloned().collect();
+    keys.into_iter()
+        .filter_map(|key| object.remove_entry(&key))
+        .collect()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Json,
     Merge,
     Strategic,
     Apply,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_a_merge_names_is_brought_into_form_again() {
+        let mut object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"a": 1}, "status": {"b": 2}});
+        let whole = object.clone();
+        let taken = take_untouched(&mut object, &json!({"status": {"b": 3}}));
+        assert_eq!(taken, [("spec".to_owned(), json!({"a": 1}))]);
+        let left: Vec<&str> = object
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(left, ["apiVersion", "kind", "metadata", "status"]);
+        object.as_object_mut().unwrap().extend(taken);
+        assert_eq!(object, whole);
+    }
 }

@@ -96,7 +96,7 @@ impl Inner {
                 );
                 return Err(ApiError::conflict(resource.about(), &path.name, &text));
             }
-            let old = self.load(resource, &current).await?;
+            let old = self.load_shared(resource, &current).await?;
             let before = Before {
                 stored: &current,
                 value: &old,

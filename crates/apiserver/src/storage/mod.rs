@@ -6,6 +6,7 @@
 mod durable;
 mod journal;
 mod object;
+mod trees;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -14,6 +15,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
 pub use object::{Draft, Pairs, Stored};
+use trees::Trees;
 use watch::Slot;
 pub use watch::Watcher;
 
@@ -56,6 +58,7 @@ struct Collection {
 struct State {
     revision: u64,
     collections: HashMap<Arc<str>, Collection>,
+    trees: Trees,
 }
 
 /// The store; shared by everything in the server.
@@ -298,6 +301,9 @@ impl Storage {
                 ..Collection::default()
             });
         let before = collection.items.insert(key, Arc::clone(&after));
+        if let Some(before) = &before {
+            before.forget_tree();
+        }
         let change = Change {
             revision,
             before,
@@ -306,6 +312,7 @@ impl Storage {
             at: Instant::now(),
         };
         state.publish(resource, change);
+        state.trees.keep(&after);
         after
     }
 
@@ -385,7 +392,7 @@ impl Storage {
         ))
     }
 
-    /// Forgets history past its age and watchers that are gone. Called now and then.
+    /// Forgets history past its age, watchers that are gone, and all trees. Called now and then.
     pub fn sweep(&self) {
         let mut state = self.write();
         for collection in state.collections.values_mut() {
@@ -393,6 +400,7 @@ impl Storage {
             collection.trim();
             collection.log.shrink_to_fit();
         }
+        state.trees.clear();
     }
 
     /// Compresses objects that have not changed since revision `settled`, if there is much content in memory.

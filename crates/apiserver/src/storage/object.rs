@@ -1,6 +1,7 @@
 //! A stored object: its bytes, and the fields that selectors, preconditions and deletion look at.
 
 use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -65,6 +66,17 @@ pub struct Stored {
     pub deleting: bool,
     content: Content,
     places: Places,
+    tree: Tree,
+}
+
+/// What the bytes of an object say, while it is likely to be asked for soon: the next write of it need not read them.
+#[derive(Debug, Default)]
+struct Tree(Mutex<Option<Arc<Value>>>);
+
+impl Tree {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Value>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where in the bytes of an object some of it stands.
@@ -90,10 +102,15 @@ pub struct Draft {
     /// JSON with [`PLACEHOLDER`] for its revision.
     bytes: Vec<u8>,
     places: Places,
+    /// What the bytes were made of, if it is to be kept.
+    tree: Option<Value>,
 }
 
 /// Stands for the revision while an object is serialised; longer than no revision.
 const PLACEHOLDER: &str = "0";
+
+/// Bytes of an object from which on its tree, several times as large, is not kept.
+const LARGEST_TREE: usize = 16 << 10;
 
 impl Draft {
     /// Serialises `object`, which has a `metadata.name`.
@@ -130,12 +147,24 @@ impl Draft {
                 .is_some_and(|time| !time.is_null()),
             bytes,
             places,
+            tree: None,
         }
+    }
+
+    /// Keeps what the draft was made of beside the bytes, for an object that will be written again soon.
+    pub fn with_tree(mut self, object: Value) -> Self {
+        self.tree = Some(object).filter(|_| self.bytes.len() <= LARGEST_TREE);
+        self
     }
 
     pub(super) fn into_stored(self, revision: u64) -> Stored {
         let (bytes, places) = splice(&self.bytes, self.places, PLACEHOLDER.len(), revision);
+        let tree = self.tree.map(|mut tree| {
+            tree["metadata"]["resourceVersion"] = revision.to_string().into();
+            Arc::new(tree)
+        });
         Stored {
+            tree: Tree(Mutex::new(tree)),
             namespace: self.namespace,
             name: self.name,
             uid: self.uid,
@@ -195,7 +224,24 @@ impl Stored {
             deleting: self.deleting,
             content,
             places,
+            tree: Tree::default(),
         }
+    }
+
+    /// As [`Stored::value`], and not parsed if that is still known from its write.
+    pub fn tree(&self) -> Arc<Value> {
+        let kept = self.tree.lock().clone();
+        kept.unwrap_or_else(|| Arc::new(self.value()))
+    }
+
+    pub(super) fn has_tree(&self) -> bool {
+        self.tree.lock().is_some()
+    }
+
+    /// Frees what [`Draft::with_tree`] kept.
+    pub(super) fn forget_tree(&self) {
+        let tree = self.tree.lock().take();
+        drop(tree);
     }
 
     /// The parsed object.

@@ -1,6 +1,7 @@
 //! Garbage collection and the life of namespaces, on the one stream of what is seen.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use kube::api::{
     DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
@@ -31,7 +32,7 @@ pub(super) async fn run(client: Client, mut events: UnboundedReceiver<Seen>) {
 struct Collector {
     client: Client,
     graph: Graph,
-    kinds: HashMap<String, Kind>,
+    kinds: HashMap<String, Arc<Kind>>,
     /// Kinds whose objects are all known.
     complete: HashSet<String>,
     /// Dependents whose owners are asked for once every kind is complete.
@@ -221,13 +222,14 @@ impl Collector {
 
     /// Empties namespaces that are being deleted, and lets them go when they are empty (K-226).
     async fn finish_namespaces(&mut self) {
-        if !self.is_complete() {
+        // Nearly always none is, which is sooner seen than whether every kind is known.
+        if self.terminating.is_empty() || !self.is_complete() {
             return;
         }
         let names: Vec<String> = self.terminating.keys().cloned().collect();
         for name in names {
             if self.terminating.get(&name) == Some(&false) {
-                let kinds: Vec<Kind> = self
+                let kinds: Vec<Arc<Kind>> = self
                     .kinds
                     .values()
                     .filter(|kind| kind.namespaced)

@@ -1,6 +1,7 @@
 //! One metadata watch for each kind of object, custom ones included, merged into one stream.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,13 +17,13 @@ use tokio::task::JoinSet;
 #[derive(Debug)]
 pub(super) enum Seen {
     /// A kind will be told of from now on.
-    Kind(Kind),
+    Kind(Arc<Kind>),
     /// An object was made or changed, or exists.
-    Present(Kind, Box<ObjectMeta>),
+    Present(Arc<Kind>, Box<ObjectMeta>),
     /// An object is gone.
     Gone(Box<ObjectMeta>),
     /// Everything that exists of a kind has been told: nothing else of it is there.
-    Complete(Kind, Vec<String>),
+    Complete(Arc<Kind>, Vec<String>),
     /// A kind is not served any more.
     Unserved(String),
 }
@@ -74,7 +75,8 @@ pub(super) async fn run(client: Client, seen: UnboundedSender<Seen>) {
                 });
                 for kind in kinds {
                     if !watches.contains_key(&kind.id()) {
-                        let _ = seen.send(Seen::Kind(kind.clone()));
+                        let kind = Arc::new(kind);
+                        let _ = seen.send(Seen::Kind(Arc::clone(&kind)));
                         let definitions = (kind.id() == DEFINITIONS).then(|| changed.clone());
                         let id = kind.id();
                         let task =
@@ -125,7 +127,7 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, kube::Error> {
 
 async fn watch(
     client: Client,
-    kind: Kind,
+    kind: Arc<Kind>,
     seen: UnboundedSender<Seen>,
     definitions: Option<UnboundedSender<()>>,
 ) {
@@ -140,10 +142,10 @@ async fn watch(
             }
             Ok(Event::InitApply(object)) => {
                 listed.extend(object.metadata.uid.clone());
-                Seen::Present(kind.clone(), Box::new(object.metadata))
+                Seen::Present(Arc::clone(&kind), Box::new(object.metadata))
             }
-            Ok(Event::InitDone) => Seen::Complete(kind.clone(), std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => Seen::Present(kind.clone(), Box::new(object.metadata)),
+            Ok(Event::InitDone) => Seen::Complete(Arc::clone(&kind), std::mem::take(&mut listed)),
+            Ok(Event::Apply(object)) => Seen::Present(Arc::clone(&kind), Box::new(object.metadata)),
             Ok(Event::Delete(object)) => Seen::Gone(Box::new(object.metadata)),
             Err(error) => {
                 tracing::debug!(%error, kind = kind.id(), "watching");

@@ -1,6 +1,7 @@
 //! Who owns whom: from what is seen to what must be deleted. Pure.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
@@ -10,7 +11,7 @@ use super::feed::Kind;
 /// What the graph knows of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
-    pub(super) kind: Kind,
+    pub(super) kind: Arc<Kind>,
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) uid: String,
@@ -67,7 +68,7 @@ impl Graph {
     }
 
     /// Takes note of an object.
-    pub(super) fn present(&mut self, kind: Kind, meta: ObjectMeta) -> Vec<Action> {
+    pub(super) fn present(&mut self, kind: Arc<Kind>, meta: ObjectMeta) -> Vec<Action> {
         let Some(uid) = meta.uid.clone() else {
             return Vec::new();
         };
@@ -228,12 +229,12 @@ mod tests {
 
     use super::*;
 
-    fn kind() -> Kind {
+    fn kind() -> Arc<Kind> {
         let gvk = kube::core::GroupVersionKind::gvk("", "v1", "ConfigMap");
-        Kind {
+        Arc::new(Kind {
             resource: ApiResource::from_gvk(&gvk),
             namespaced: true,
-        }
+        })
     }
 
     fn meta(uid: &str, owners: &[&str]) -> ObjectMeta {

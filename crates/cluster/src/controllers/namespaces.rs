@@ -1,5 +1,7 @@
 //! What a namespace always has, and how it goes (K-225, K-226).
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
@@ -46,7 +48,7 @@ pub(super) async fn restore(client: &Client, gone: &Object) {
 }
 
 /// Deletes all content; whether every kind was told.
-pub(super) async fn empty(client: &Client, namespace: &str, kinds: &[Kind]) -> bool {
+pub(super) async fn empty(client: &Client, namespace: &str, kinds: &[Arc<Kind>]) -> bool {
     let mut told = true;
     for kind in kinds {
         let api: Api<DynamicObject> =
