@@ -298,6 +298,18 @@ mod tests {
         String::from_utf8(parts.concat()).expect("text")
     }
 
+    /// The log of a container that runs, as somebody follows it.
+    fn followed(path: &Path) -> (LogWatch, LogStream) {
+        let watch = LogWatch::start().expect("inotify");
+        watch.open(path).expect("opened");
+        let follow = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
+        let stream = read(path, watch.find(path), follow).expect("readable");
+        (watch, stream)
+    }
+
     // K-326, K-329, K-330
     #[tokio::test]
     async fn a_finished_log_is_read_whole_or_in_part() {
@@ -366,13 +378,7 @@ mod tests {
     async fn a_line_longer_than_any_buffer_comes_in_pieces_as_it_is_written() {
         let scratch = tempfile::tempdir().expect("a directory");
         let path = scratch.path().join("log");
-        let watch = LogWatch::start().expect("inotify");
-        watch.open(&path).expect("opened");
-        let follow = LogOptions {
-            follow: true,
-            ..LogOptions::default()
-        };
-        let mut stream = read(&path, watch.find(&path), follow).expect("readable");
+        let (watch, mut stream) = followed(&path);
         let piece = "x".repeat(LONG_LINE + 1);
         append(&path, &piece);
         assert_eq!(stream.next().await.expect("a piece").expect("read"), piece);
@@ -397,13 +403,7 @@ mod tests {
     async fn a_followed_log_comes_line_by_line_and_ends_with_its_container() {
         let scratch = tempfile::tempdir().expect("a directory");
         let path = scratch.path().join("log");
-        let watch = LogWatch::start().expect("inotify");
-        watch.open(&path).expect("opened");
-        let follow = LogOptions {
-            follow: true,
-            ..LogOptions::default()
-        };
-        let mut stream = read(&path, watch.find(&path), follow).expect("readable");
+        let (watch, mut stream) = followed(&path);
         append(&path, "one\ntw");
         assert_eq!(stream.next().await.expect("a line").expect("read"), "one\n");
         append(&path, "o\n");

@@ -4,9 +4,9 @@ use std::future::Future;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use reqwest::Url;
+use reqwest::{RequestBuilder, Response, Url};
 use serde::Deserialize;
 
 use crate::digest::Digest;
@@ -40,6 +40,17 @@ pub struct Get {
     pub limit: u64,
 }
 
+impl Get {
+    /// Puts the headers on a request.
+    pub fn with_headers(&self, mut request: RequestBuilder) -> RequestBuilder {
+        request = request.header(header::ACCEPT, &self.accept);
+        match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        }
+    }
+}
+
 /// What was answered.
 #[derive(Debug)]
 pub struct Fetched {
@@ -51,6 +62,28 @@ pub struct Fetched {
     pub body: Bytes,
     /// Where it came from in the end.
     pub url: Url,
+}
+
+impl Fetched {
+    /// Reads an answer to its end; nothing if its body is longer than `limit` bytes.
+    ///
+    /// # Errors
+    /// If the connection breaks on the way.
+    pub async fn read(mut response: Response, limit: u64) -> reqwest::Result<Option<Self>> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await? {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Ok(None);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Some(Self {
+            status: response.status(),
+            url: response.url().clone(),
+            headers: std::mem::take(response.headers_mut()),
+            body: body.freeze(),
+        }))
+    }
 }
 
 /// Why a repository did not give what was wanted.

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use reqwest::Client;
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, header};
 
 use crate::error::with_causes;
 use crate::repository::{Fetched, Get, Transport};
@@ -59,29 +58,11 @@ impl Transport for Http {
     type Error = HttpError;
 
     async fn get(&self, wanted: Get) -> Result<Fetched, HttpError> {
-        let mut call = self
-            .client()?
-            .get(&wanted.url)
-            .header(header::ACCEPT, wanted.accept);
-        if let Some(authorization) = wanted.authorization {
-            call = call.header(header::AUTHORIZATION, authorization);
-        }
-        let mut response = call.send().await?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await? {
-            if (body.len() + chunk.len()) as u64 > wanted.limit {
-                return Err(HttpError {
-                    text: format!("GET {}: longer than {} bytes", wanted.url, wanted.limit),
-                    timed_out: false,
-                });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Fetched {
-            status: response.status(),
-            url: response.url().clone(),
-            headers: std::mem::take(response.headers_mut()),
-            body: body.freeze(),
+        let call = wanted.with_headers(self.client()?.get(&wanted.url));
+        let fetched = Fetched::read(call.send().await?, wanted.limit).await?;
+        fetched.ok_or_else(|| HttpError {
+            text: format!("GET {}: longer than {} bytes", wanted.url, wanted.limit),
+            timed_out: false,
         })
     }
 }

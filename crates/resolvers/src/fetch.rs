@@ -4,12 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
-use reqwest::{Client, NoProxy, Proxy, Request, StatusCode, Url};
-use tektite_oci::with_causes;
+use reqwest::{Client, NoProxy, Proxy, Request, Url};
+use tektite_oci::{Fetched, with_causes};
 
 use crate::address::AddressPolicy;
 use crate::framework::ResolveError;
@@ -30,16 +28,6 @@ pub struct Proxies {
     pub https: Option<String>,
     /// `NO_PROXY`.
     pub except: String,
-}
-
-/// What was answered.
-#[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// Where it came from in the end.
-    pub(crate) url: Url,
 }
 
 /// Why there is no answer.
@@ -118,20 +106,9 @@ impl Fetcher {
             .build()
             .map_err(|error| FetchError::Url(with_causes(&error)))?;
         check_url(request.url(), &self.policy).map_err(FetchError::Failed)?;
-        let mut response = self.client()?.execute(request).await.map_err(failed)?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if (body.len() + chunk.len()) as u64 > limit {
-                return Err(FetchError::TooLarge(limit));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Fetched {
-            status: response.status(),
-            url: response.url().clone(),
-            headers: std::mem::take(response.headers_mut()),
-            body: body.freeze(),
-        })
+        let response = self.client()?.execute(request).await.map_err(failed)?;
+        let fetched = Fetched::read(response, limit).await.map_err(failed)?;
+        fetched.ok_or(FetchError::TooLarge(limit))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Reading a manifest and a blob from a registry, over the resolvers' guarded client: the registry, where it sends us and
 //! where it says that tokens are to be had are all named by others.
 
-use reqwest::{Method, header};
+use reqwest::Method;
 use serde_json::Value;
-use tektite_oci::{Credentials, Get, RawManifest, ReadError, Reference, Transport};
+use tektite_oci::{Credentials, Fetched, Get, RawManifest, ReadError, Reference, Transport};
 
 use crate::fetch::{FetchError, Fetcher};
 use crate::framework::ResolveError;
@@ -21,20 +21,9 @@ const ACCEPTED: [&str; 4] = [
 impl Transport for Fetcher {
     type Error = FetchError;
 
-    async fn get(&self, wanted: Get) -> Result<tektite_oci::Fetched, FetchError> {
-        let mut call = self
-            .request(Method::GET, &wanted.url)?
-            .header(header::ACCEPT, wanted.accept);
-        if let Some(authorization) = wanted.authorization {
-            call = call.header(header::AUTHORIZATION, authorization);
-        }
-        let fetched = self.send(call, wanted.limit).await?;
-        Ok(tektite_oci::Fetched {
-            status: fetched.status,
-            headers: fetched.headers,
-            body: fetched.body,
-            url: fetched.url,
-        })
+    async fn get(&self, wanted: Get) -> Result<Fetched, FetchError> {
+        let call = wanted.with_headers(self.request(Method::GET, &wanted.url)?);
+        self.send(call, wanted.limit).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use base64::Engine as _;
 use bytes::Bytes;
 use reqwest::{Method, StatusCode, Url, header};
+use tektite_oci::Fetched;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -14,7 +15,7 @@ use super::object::{Objects, Oid};
 use super::packet::{Head, head};
 use super::path::{Search, find};
 use super::protocol::{Offer, ask_objects, ask_refs, choose, read_offer, read_pack, read_refs};
-use crate::fetch::{FetchError, Fetched, Fetcher, forbidden, look_up};
+use crate::fetch::{FetchError, Fetcher, forbidden, look_up};
 use crate::framework::ResolveError;
 
 /// The longest answer: a pack of one revision, without file contents where the server can leave them out.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
-use tektite_api::v1::{TaskSpec, WorkspaceBinding};
+use tektite_api::v1::{TaskSpec, WorkspaceBinding, WorkspaceDeclaration};
 
 use super::command_line::{ENTRYPOINT, TERMINATION};
 use super::volumes;
@@ -34,22 +34,23 @@ impl CacheInputs {
             let declared = spec
                 .workspaces
                 .iter()
-                .find(|it| it.name == wanted.workspace);
-            let path = declared.map_or_else(
-                || format!("/workspace/{}", wanted.workspace),
-                |it| it.mount_path(),
-            );
+                .find(|it| it.name == wanted.workspace)
+                .cloned()
+                .unwrap_or_else(|| WorkspaceDeclaration {
+                    name: wanted.workspace.clone(),
+                    ..WorkspaceDeclaration::default()
+                });
+            let path = declared.mount_path();
             paths.push(match wanted.path.as_str() {
                 "" => path.clone(),
                 below => format!("{path}/{below}"),
             });
             let binding = bindings.iter().find(|it| it.name == wanted.workspace);
-            let volume = volumes.get(&wanted.workspace);
-            let (Some(declared), Some(binding), Some(volume)) = (declared, binding, volume) else {
+            let (Some(binding), Some(volume)) = (binding, volumes.get(&wanted.workspace)) else {
                 continue;
             };
             if !mounts.iter().any(|it| it.mount_path == path) {
-                let mount = workspaces::volume_mount(declared, binding, volume);
+                let mount = workspaces::volume_mount(&declared, binding, volume);
                 mounts.push(VolumeMount {
                     read_only: Some(true),
                     ..mount
